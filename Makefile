@@ -1,0 +1,48 @@
+# Two commands on a fresh machine: `make demo` shows the bot at work, `make test` proves it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test bench words lock clean
+
+demo: $(VENV)/ready
+	$(BIN)/labbot demo
+
+test: $(VENV)/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=xml
+
+bench: $(VENV)/ready .venv-peers/ready
+	$(BIN)/python bench/throughput.py
+
+# The exact versions of the lock, checked by hash; the project itself last, so that it may change freely.
+$(VENV)/ready: requirements-dev.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+.venv-peers/ready: bench/requirements-peers.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check -r bench/requirements-peers.txt
+	touch $@
+
+# Reads every translatable sentence from the code and brings the catalogues up to date with them.
+words: $(VENV)/ready
+	$(BIN)/pybabel --quiet extract -k T -k N:1,2 -k command --no-location --sort-output --omit-header \
+		-o locales/bot.pot bot handlers
+	$(BIN)/pybabel --quiet update --domain bot --no-fuzzy-matching --ignore-obsolete -i locales/bot.pot -d locales
+
+# Needs uv; the project and its tests do not.
+lock:
+	uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header -o requirements.lock
+	uv pip compile --quiet pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header -c requirements.lock -o requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) .venv-peers .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,1 @@
+"""labbot's core: everything that is the same on every messenger."""

@@ -1,0 +1,273 @@
+"""The command line: run, check, migrate, invite, export, demo."""
+
+import asyncio
+import csv
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, NamedTuple, NoReturn
+
+import structlog
+import typer
+from sqlalchemy.exc import DBAPIError
+from sqlmodel import Session
+
+from bot import log as logs
+from bot.config import BadSettings, Settings, prepare_data, read_settings
+
+app = typer.Typer(
+    help="The chat bot of a social innovation lab: one community, any messenger.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+log = structlog.get_logger()
+
+BAD_SETTINGS = 2
+"""The exit code of a bad configuration; the systemd unit does not restart after it."""
+
+
+class Export(StrEnum):
+    """What can be exported."""
+
+    IDEAS = "ideas"
+    PEOPLE = "people"
+
+
+class Format(StrEnum):
+    """How it is exported."""
+
+    JSON = "json"
+    CSV = "csv"
+
+
+class Invited(StrEnum):
+    """The roles an invitation can give."""
+
+    MODERATOR = "moderator"
+    ORGANISER = "organiser"
+    LEAD = "lead"
+
+
+@app.command()
+def run() -> None:
+    """Run the bot until it is stopped."""
+    settings = _settings()
+    if not settings.messengers:
+        _bad("LABBOT_TELEGRAM_TOKEN: no messenger is set up; @BotFather on Telegram gives a token")
+    _migrated(settings)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        sys.exit(runner.run(_run(settings)))
+
+
+async def _run(settings: Settings) -> int:
+    from bot import web
+    from bot.app import App, connect
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    adapters, hooks = connect(settings)
+    try:
+        bot = App(settings, adapters)
+    except ValueError as error:
+        print(f"LABBOT_LOCALE: {error}", file=sys.stderr)
+        return BAD_SETTINGS
+    host, port = settings.http_address
+    site = web.create(bot.metrics.registry, bot.health, hooks)
+    try:
+        async with web.serve(site, host, port):
+            return 0 if await bot.run(stop) else 1
+    except OSError as error:
+        print(f"LABBOT_HTTP: {settings.http} cannot be used: {error.strerror or error}", file=sys.stderr)
+        return BAD_SETTINGS
+
+
+@app.command()
+def check() -> None:
+    """Say what is configured, and whether the database and each messenger answer."""
+    settings = _settings()
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        faults = runner.run(_check(settings))
+    for fault in faults:
+        print(f"fault: {fault}")
+    sys.exit(1 if faults else 0)
+
+
+async def _check(settings: Settings) -> list[str]:
+    from bot.app import connect
+    from bot.port import Refused, RetryLater
+    from bot.text import Catalogues
+    from storage.engine import is_current
+
+    faults = []
+    print(f"lab: {settings.name}, language {settings.locale}, time zone {settings.timezone}")
+    try:
+        Catalogues(settings.locale, settings.zone)
+    except ValueError as error:
+        faults.append(f"LABBOT_LOCALE: {error}")
+    print(f"data: {settings.data.resolve()}")
+    try:
+        current = is_current(settings.database)
+        print(f"database: answers, tables are {'up to date' if current else 'not up to date'}")
+        if not current and not settings.migrate:
+            faults.append("LABBOT_DATABASE_URL: the tables are not up to date; run: labbot migrate")
+    except DBAPIError as error:
+        faults.append(f"LABBOT_DATABASE_URL: the database does not answer: {_first_line(error)}")
+    adapters, _ = connect(settings)
+    if not adapters:
+        faults.append("LABBOT_TELEGRAM_TOKEN: no messenger is set up; @BotFather on Telegram gives a token")
+    for adapter in adapters:
+        try:
+            print(f"{adapter.name}: answers, we are {await adapter.check()}")
+        except (Refused, RetryLater) as error:
+            faults.append(f"{adapter.name}: {error}")
+        finally:
+            await adapter.close()
+    return faults
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database's tables up to date."""
+    settings = _settings()
+    _migrate(settings)
+    print("the tables are up to date")
+
+
+@app.command()
+def invite(role: Invited = Invited.ORGANISER) -> None:
+    """Print a code that makes somebody an organiser, once: they write /claim CODE to the bot."""
+    from storage import people
+    from storage.people import Role
+
+    settings = _settings()
+    _migrated(settings)
+    with _session(settings) as session:
+        code = people.invite(session, Role(role.value), datetime.now(UTC))
+        session.commit()
+    print(code)
+
+
+@app.command()
+def export(what: Export, format: Annotated[Format, typer.Option("--format")] = Format.JSON) -> None:
+    """Print ideas or people, one JSON object a line, or as CSV."""
+    from storage import ideas, people
+
+    settings = _settings()
+    _migrated(settings)
+    with _session(settings) as session:
+        rows: Iterator[NamedTuple] = ideas.export(session) if what is Export.IDEAS else people.export(session)
+        try:
+            _print_rows(rows, format)
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever reads has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _print_rows(rows: Iterable[NamedTuple], form: Format) -> None:
+    writer = None
+    for row in rows:
+        line = row._asdict()
+        if form is Format.JSON:
+            print(json.dumps(line, ensure_ascii=False, default=_plain))
+            continue
+        if writer is None:
+            writer = csv.DictWriter(sys.stdout, line.keys())
+            writer.writeheader()
+        writer.writerow({key: _cell(value) for key, value in line.items()})
+
+
+def _plain(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _cell(value: Any) -> Any:
+    """A CSV cell; text that a spreadsheet would take for a formula is made harmless (OWASP, CSV injection)."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, list):
+        return " ".join(value)
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return f"'{value}"
+    return value
+
+
+@app.command()
+def demo() -> None:
+    """Talk to the bot in this terminal, as two people; nothing is stored and no account is needed."""
+    from bot.demo import play
+
+    logs.configure("text", "error")
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(play())
+
+
+# -- what the commands share --------------------------------------------------------------------------------
+
+
+def _settings() -> Settings:
+    """The settings, with logs and data folder ready."""
+    try:
+        settings = read_settings()
+        prepare_data(settings)
+    except BadSettings as error:
+        _bad(str(error))
+    form, _, level = settings.log.partition(":")
+    token = settings.telegram_token
+    logs.configure(form, level or "info", [token.get_secret_value()] if token is not None else [])
+    os.umask(0o077)  # the database and its journals are for this user only
+    return settings
+
+
+def _migrated(settings: Settings) -> None:
+    """Bring the tables up to date, unless the operator does it."""
+    if settings.migrate:
+        _migrate(settings)
+
+
+def _migrate(settings: Settings) -> None:
+    from storage.engine import migrate as bring_up_to_date
+
+    try:
+        bring_up_to_date(settings.database)
+    except DBAPIError as error:
+        print(f"LABBOT_DATABASE_URL: the database does not answer: {_first_line(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _session(settings: Settings) -> Session:
+    from storage.engine import open_engine
+
+    return Session(open_engine(settings.database), expire_on_commit=False)
+
+
+def _first_line(error: DBAPIError) -> str:
+    return str(error.orig).splitlines()[0] if str(error.orig) else type(error).__name__
+
+
+def _loop_factory() -> Any:
+    try:
+        import uvloop
+    except ImportError:  # Windows has none
+        return None
+    return uvloop.new_event_loop
+
+
+def _bad(line: str) -> NoReturn:
+    print(line, file=sys.stderr)
+    sys.exit(BAD_SETTINGS)
+
+
+def cli() -> None:
+    """The entry point ``labbot``."""
+    app()
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,175 @@
+"""Settings: what the operator chooses, from the environment and from a file ``.env``."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+ADAPTERS = ("telegram",)
+"""The messengers there are adapters for."""
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+class BadSettings(Exception):
+    """A setting is missing or wrong; the text is one line that names it."""
+
+
+class Settings(BaseSettings):
+    """Each field is read from ``LABBOT_`` and its name in capitals."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LABBOT_", env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    data: Path = Path("data")
+    database_url: str = ""
+    migrate: bool = True
+    name: str = "Lab"
+    locale: str = "de"
+    timezone: str = "Europe/Berlin"
+    topics: Annotated[tuple[str, ...], NoDecode] = ()
+    adapters: Annotated[tuple[str, ...], NoDecode] = ()
+    http: str = "127.0.0.1:8080"
+    log: str = "text:info"
+    telegram_token: SecretStr | None = None
+    telegram_api: str | None = None
+    telegram_webhook: str | None = None
+    telegram_rate: Annotated[float, Field(gt=0)] = 30.0
+    telegram_chat_rate: Annotated[float, Field(gt=0)] = 1.0
+    telegram_group_rate: Annotated[float, Field(gt=0)] = 0.33
+    telegram_in_flight: Annotated[int, Field(ge=1, le=1000)] = 64
+    telegram_bulk_in_flight: Annotated[int, Field(ge=1, le=1000)] = 8
+
+    @field_validator("topics", "adapters", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("adapters")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in ADAPTERS:
+                raise ValueError(f"there is no messenger “{name}”; there are: {', '.join(ADAPTERS)}")
+        return value
+
+    @field_validator("topics")
+    @classmethod
+    def _short(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any(len(topic) > 40 for topic in value) or len(value) > 20 or len(set(value)) < len(value):
+            raise ValueError("at most 20 different topics of at most 40 characters each")
+        return value
+
+    @field_validator("name")
+    @classmethod
+    def _named(cls, value: str) -> str:
+        if not 1 <= len(value.strip()) <= 60:
+            raise ValueError("a name of 1 to 60 characters")
+        return value.strip()
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError(f"“{value}” is no time zone; an example is Europe/Berlin")
+        return value
+
+    @field_validator("http")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        host, colon, port = value.rpartition(":")
+        if not colon or not host or not port.isdigit() or int(port) > 65535:
+            raise ValueError("host:port is expected, for example 127.0.0.1:8080")
+        return value
+
+    @field_validator("log")
+    @classmethod
+    def _log(cls, value: str) -> str:
+        form, _, level = value.partition(":")
+        if form not in ("text", "json") or (level or "info") not in LEVELS:
+            raise ValueError("text or json, then a level, for example json:info")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _database(cls, value: str) -> str:
+        if value:
+            try:
+                backend = make_url(value).get_backend_name()
+            except ArgumentError:
+                raise ValueError("an SQLAlchemy URL is expected, for example sqlite:////data/labbot.db") from None
+            if backend not in ("sqlite", "postgresql", "postgres"):
+                raise ValueError(f"{backend} is not supported; sqlite and postgresql are")
+        return value
+
+    @field_validator("telegram_token")
+    @classmethod
+    def _token(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            number, colon, secret = value.get_secret_value().partition(":")
+            if not (number.isdigit() and colon and len(secret) >= 10):
+                raise ValueError("this is no bot token; @BotFather gives one like 123456:ABC-DEF…")
+        return value
+
+    @field_validator("telegram_api", "telegram_webhook")
+    @classmethod
+    def _web(cls, value: str | None) -> str | None:
+        if value is not None and urlsplit(value).scheme not in ("http", "https"):
+            raise ValueError("an address that begins with https:// is expected")
+        return value
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Settings":
+        if "telegram" in self.adapters and self.telegram_token is None:
+            raise ValueError("LABBOT_TELEGRAM_TOKEN is missing, but LABBOT_ADAPTERS names telegram")
+        return self
+
+    @property
+    def database(self) -> str:
+        """The database's URL, SQLite in the data folder if none is set."""
+        return self.database_url or f"sqlite:///{self.data.resolve() / 'labbot.db'}"
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.timezone)
+
+    @property
+    def messengers(self) -> tuple[str, ...]:
+        """The messengers to run: those asked for, else those whose settings are there."""
+        return self.adapters or (("telegram",) if self.telegram_token is not None else ())
+
+    @property
+    def http_address(self) -> tuple[str, int]:
+        host, _, port = self.http.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+def read_settings() -> Settings:
+    """The settings as they are now. Raises ``BadSettings``."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = str(first["msg"]).removeprefix("Value error, ")
+        if not first["loc"]:
+            raise BadSettings(reason) from None
+        raise BadSettings(f"LABBOT_{str(first['loc'][0]).upper()}: {reason}") from None
+
+
+def prepare_data(settings: Settings) -> None:
+    """Make the data folder, for this user only. Raises ``BadSettings``."""
+    try:
+        settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not os.access(settings.data, os.W_OK | os.X_OK):
+            raise PermissionError("it cannot be written to")
+    except OSError as error:
+        raise BadSettings(f"LABBOT_DATA: {settings.data}: {error.strerror or error}") from None

@@ -1,0 +1,261 @@
+"""Dispatch: a batch of updates becomes one transaction; only then is the batch confirmed."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
+
+import structlog
+from sqlalchemy import Connection
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+from bot.clock import Time
+from bot.metrics import Metrics
+from bot.port import Adapter
+from bot.router import Router
+from bot.turn import Dialog, Here, Lab, Refusal, Turn, You
+from bot.types import Batch, Edited, Left, Moved, Pressed, Retracted, Said, T, Text, Unreadable, Update
+from storage import conversation, outbox, people
+from storage.engine import Storage, Unavailable, serialise, session_in
+from storage.people import Role
+
+log = structlog.get_logger()
+R = TypeVar("R")
+
+SORRY = T("Something went wrong on my side. Your message is kept and somebody will look at it. Please try again.")
+BACKOFF = (0.5, 30.0)
+"""First and longest wait, in seconds, while the database is unavailable."""
+
+
+@dataclass(slots=True)
+class Done:
+    """What a batch has led to: presses to answer, messengers with something to deliver, failures to report."""
+
+    notes: list[tuple[Pressed, str]] = field(default_factory=list)
+    adapters: set[str] = field(default_factory=set)
+    failures: list[tuple[str, str, str]] = field(default_factory=list)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    kinds: dict[str, int] = field(default_factory=dict)
+
+
+class Dispatch:
+    """Turns what happened into stored effects. ``wake`` is called with each messenger that has new messages."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        router: Router,
+        lab: Lab,
+        time: Time,
+        metrics: Metrics,
+        wake: Callable[[str], None],
+    ) -> None:
+        self.storage = storage
+        self.router = router
+        self.lab = lab
+        self.time = time
+        self.metrics = metrics
+        self.wake = wake
+        self._answers: set[asyncio.Task[None]] = set()
+
+    async def receive_all(self, adapter: Adapter) -> None:
+        """Handle everything that happens on a messenger, from the stored cursor on, until cancelled."""
+        cursor = await self._insist(lambda connection: conversation.cursor(connection, adapter.name))
+        async with contextlib.aclosing(adapter.batches(cursor)) as batches:  # type: ignore[type-var]
+            async for batch in batches:
+                await self.receive(adapter, batch)
+
+    async def receive(self, adapter: Adapter, batch: Batch) -> None:
+        """Handle one batch: when this returns, all of it is stored, and the next one may be asked for."""
+        now = self.time.now()
+        began = self.time.monotonic()
+        done = await self._insist(lambda connection: self._transact(connection, adapter.name, batch, now))
+        self.metrics.transaction_seconds.observe(self.time.monotonic() - began)
+        for kind, number in done.kinds.items():
+            self.metrics.updates(adapter.name, kind).inc(number)
+        for pressed, note in done.notes:
+            task = asyncio.create_task(self._acknowledge(adapter, pressed, note))
+            self._answers.add(task)
+            task.add_done_callback(self._answers.discard)
+        for key, error, where in done.failures:
+            log.error("turn.failed", adapter=adapter.name, update=key, error=error, where=where)
+            self.metrics.turn_failures(adapter.name).inc()
+        for key, error in done.unreadable:
+            log.warning("update.unreadable", adapter=adapter.name, update=key, error=error)
+            self.metrics.unreadable_updates(adapter.name).inc()
+        for name in done.adapters:
+            self.wake(name)
+
+    async def tick(self, name: str, handler: Callable[[Turn], None]) -> None:
+        """Let a scheduled function do its turn; one that fails is logged and called again next time."""
+
+        def job(connection: Connection) -> set[str]:
+            turn = Turn(connection, self.lab, self.time.now())
+            handler(turn)
+            return turn.finish()
+
+        try:
+            for adapter in await self.storage.run(job):
+                self.wake(adapter)
+        except Exception as error:
+            log.error("tick.failed", tick=name, error=type(error).__name__, where=_where(error))
+
+    async def _insist(self, job: Callable[[Connection], R]) -> R:
+        """Try until the database takes it: nothing is confirmed to the messenger before."""
+        wait, longest = BACKOFF
+        while True:
+            try:
+                return await self.storage.run(job)
+            except Unavailable as error:
+                log.error("database.unavailable", error=str(error), retry_in=wait)
+                await self.time.sleep(wait * random.uniform(0.5, 1))
+                wait = min(wait * 2, longest)
+
+    def _transact(self, connection: Connection, adapter: str, batch: Batch, now: datetime) -> Done:
+        done = Done()
+        chats = (f"{adapter}:{update.chat.id}" for update in batch.updates if not isinstance(update, Unreadable))
+        serialise(connection, chats)
+        for update in batch.updates:
+            if not conversation.first_seen(connection, adapter, update.key, now):
+                continue
+            kind = type(update).__name__.lower()
+            done.kinds[kind] = done.kinds.get(kind, 0) + 1
+            if isinstance(update, Unreadable):
+                conversation.keep_failed(connection, adapter, update.key, None, update.raw, update.error, now)
+                done.unreadable.append((update.key, update.error))
+            else:
+                self._handle(connection, adapter, update, batch, now, done)
+        if batch.cursor is not None:
+            conversation.set_cursor(connection, adapter, batch.cursor)
+        return done
+
+    def _handle(
+        self, connection: Connection, adapter: str, update: Update, batch: Batch, now: datetime, done: Done
+    ) -> None:
+        """One turn behind a savepoint: what it does is kept as a whole, or not at all."""
+        try:
+            with connection.begin_nested():
+                turn = self._turn(connection, adapter, update, now)
+                if turn is not None:
+                    self.router.respond(turn, update)
+                    self._finish(turn, update, done)
+        except Refusal as refusal:
+            self._answer(connection, adapter, update, now, done, refusal.why)
+        except (OperationalError, InterfaceError):
+            raise  # the database itself failed: the whole batch is tried again
+        except Exception as error:
+            done.failures.append((update.key, type(error).__name__, _where(error)))
+            self._keep(connection, adapter, update, batch, now, f"{type(error).__name__} at {_where(error)}")
+            if isinstance(update, Said | Pressed):
+                try:
+                    self._answer(connection, adapter, update, now, done, SORRY)
+                except (OperationalError, InterfaceError):
+                    raise
+                except Exception as again:  # the update is kept; not even an apology may hold up the others
+                    done.failures.append((update.key, type(again).__name__, _where(again)))
+
+    def _keep(
+        self, connection: Connection, adapter: str, update: Update, batch: Batch, now: datetime, error: str
+    ) -> None:
+        found = conversation.frame(connection, adapter, update.chat.id, update.actor.id)
+        person = None if found is None else found.person_id
+        conversation.keep_failed(
+            connection, adapter, update.key, person, batch.raw.get(update.key, ""), error, now
+        )
+
+    def _answer(
+        self, connection: Connection, adapter: str, update: Update, now: datetime, done: Done, words: Text
+    ) -> None:
+        """Say only this, where a handler has said no or has failed."""
+        with connection.begin_nested():
+            turn = self._turn(connection, adapter, update, now)
+            if turn is not None:
+                turn.toast(words)
+                self._finish(turn, update, done)
+
+    def _finish(self, turn: Turn, update: Update, done: Done) -> None:
+        done.adapters |= turn.finish()
+        if isinstance(update, Pressed):
+            done.notes.append((update, turn.note or ""))
+
+    def _turn(self, connection: Connection, adapter: str, update: Update, now: datetime) -> Turn | None:
+        """The turn of an update, or ``None`` where there is nobody to answer."""
+        if isinstance(update, Moved):
+            conversation.move_chat(connection, adapter, update.chat.id, update.to.id)
+            return None
+        found = conversation.frame(connection, adapter, update.chat.id, update.actor.id)
+        if isinstance(update, Left):
+            if found is not None:
+                outbox.chat_is_gone(connection, found.chat_id, "the chat is gone")
+            return None
+        if isinstance(update, Edited | Retracted) and found is None:
+            return None
+        new = found is None or found.person_id is None
+        if new:
+            found = self._meet(connection, adapter, update, found, now)
+        assert found is not None
+        if not found.active:
+            conversation.set_active(connection, found.chat_id, True)
+        chat = Here(found.chat_id, update.chat, update.private, found.locale, found.team)
+        if update.actor.anonymous:
+            turn = Turn(connection, self.lab, now, chat=chat, update=update)
+            if isinstance(update, Said) and update.command is not None:
+                turn.say(T("I cannot tell who you are, because you write as the group. Please write as yourself."))
+                turn.finish()
+            return None
+        assert found.person_id is not None and found.pseudonym is not None and found.role is not None
+        person = You(
+            found.person_id,
+            found.pseudonym,
+            Role(found.role),
+            found.notice or 0,
+            found.stopped_at is not None,
+            new,
+        )
+        dialog = None if found.step is None else Dialog.stored(found.step, found.data)
+        return Turn(connection, self.lab, now, chat=chat, person=person, dialog=dialog, update=update)
+
+    def _meet(
+        self,
+        connection: Connection,
+        adapter: str,
+        update: Update,
+        found: conversation.Frame | None,
+        now: datetime,
+    ) -> conversation.Frame | None:
+        """Remember a chat or a person that has not been here before: the ids, and nothing else."""
+        account = None if found is None else found.account_id
+        if account is None and not update.actor.anonymous:
+            with session_in(connection) as session:
+                account = people.arrive(session, adapter, update.actor.id, now).id
+        if found is None:
+            conversation.open_chat(
+                connection,
+                adapter,
+                update.chat.id,
+                private=update.private,
+                locale=self.lab.catalogues.best(update.actor.locale if update.private else None),
+                account_id=account if update.private else None,
+                now=now,
+            )
+        elif update.private:
+            conversation.set_owner(connection, found.chat_id, account)
+        return conversation.frame(connection, adapter, update.chat.id, update.actor.id)
+
+    async def _acknowledge(self, adapter: Adapter, pressed: Pressed, note: str) -> None:
+        await adapter.acknowledge(pressed, note)
+
+
+def _where(error: BaseException) -> str:
+    """File and line of an error, without its message, which may hold somebody's words."""
+    trace = error.__traceback__
+    place = ""
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if "site-packages" not in file:
+            place = f"{'/'.join(file.split('/')[-2:])}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place

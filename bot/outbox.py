@@ -1,0 +1,322 @@
+"""Outbox: delivers until delivered, in order per chat, many chats at once, as fast as the messenger allows."""
+
+import asyncio
+import json
+import random
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import structlog
+from sqlalchemy import Connection
+from sqlmodel import Session
+
+from bot.clock import Time
+from bot.metrics import Metrics
+from bot.pacer import Pacer
+from bot.port import Adapter, Button, Rendered, RetryLater, Undeliverable, Upload
+from bot.types import ChatRef, MessageRef
+from storage import conversation, outbox
+from storage.engine import Storage, Unavailable, session_in
+from storage.outbox import Due, Outcome
+
+log = structlog.get_logger()
+R = TypeVar("R")
+Make = Callable[[Session, str, Iterable[str]], bytes]
+
+FIRST_RETRY, LONGEST_RETRY = 0.5, 60.0
+"""Seconds to wait after the first failed try, and at most; doubled each time, with jitter."""
+
+AHEAD = 2
+"""How many messages are read ahead for each one that may be under way."""
+
+
+class Lane:
+    """What waits for one chat, oldest first. While it rests after a failure it holds no rows; they are read again."""
+
+    __slots__ = ("bulk", "failures", "not_before", "rows", "under_way")
+
+    def __init__(self, bulk: bool) -> None:
+        self.rows: deque[Due] = deque()
+        self.bulk = bulk
+        self.failures = 0
+        self.not_before = 0.0
+        self.under_way = False
+
+
+class Outbox:
+    """Delivers one messenger's messages.
+
+    It reads ahead a bounded number of rows, so memory does not grow with what waits. A message's place in flight
+    is only free again once its outcome is stored: what ``kill -9`` can repeat is what was in flight.
+    """
+
+    def __init__(self, adapter: Adapter, storage: Storage, make: Make, time: Time, metrics: Metrics) -> None:
+        self.adapter = adapter
+        self.storage = storage
+        self.make = make
+        self.time = time
+        self.metrics = metrics
+        self.pacer = Pacer(adapter.limits, time)
+        self.idle = asyncio.Event()
+        self._slots = {False: adapter.limits.in_flight, True: adapter.limits.bulk_in_flight}
+        self._flying = {False: 0, True: 0}
+        self._lanes: dict[int, Lane] = {}
+        self._more = {False: True, True: True}
+        self._changed = asyncio.Event()
+        self._reading: asyncio.Task[None] | None = None
+        self._sends: set[asyncio.Task[None]] = set()
+        self._outcomes: list[tuple[Lane, Due, Outcome]] = []
+        self._has_outcomes = asyncio.Event()
+        self._stopping = False
+
+    def wake(self) -> None:
+        """There are new messages."""
+        self._more = {False: True, True: True}
+        self.idle.clear()
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Deliver until stopped."""
+        async with asyncio.TaskGroup() as tasks:
+            marking = tasks.create_task(self._mark_all())
+            await self._deliver_all()
+            if self._sends:
+                await asyncio.wait(self._sends)
+            self._has_outcomes.set()
+            await marking
+
+    def stop(self) -> None:
+        """Begin nothing new; ``run`` ends when what is under way has its outcome stored."""
+        self._stopping = True
+        self._changed.set()
+
+    # -- choosing what goes next ----------------------------------------------------------------------------
+
+    async def _deliver_all(self) -> None:
+        while not self._stopping:
+            self._changed.clear()
+            wait = self._start_ready()
+            if self._reading is None and self._wants_more():
+                self._reading = asyncio.create_task(self._read_ahead())
+            elif self._reading is None and not self._lanes:
+                self.idle.set()
+            if wait is None:
+                await self._changed.wait()
+            else:
+                await self._sleep_or_change(wait)
+        if self._reading is not None:
+            await self._reading
+
+    async def _sleep_or_change(self, seconds: float) -> None:
+        sleeping = asyncio.ensure_future(self.time.sleep(seconds))
+        changing = asyncio.ensure_future(self._changed.wait())
+        try:
+            await asyncio.wait((sleeping, changing), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeping.cancel()
+            changing.cancel()
+
+    def _start_ready(self) -> float | None:
+        """Start every delivery that may begin now; the seconds until the next one may, if time decides."""
+        now = self.time.monotonic()
+        soonest: float | None = None
+        for bulk in (False, True):
+            for chat_id, lane in self._lanes.items():
+                if self._flying[bulk] >= self._slots[bulk]:
+                    break
+                if lane.bulk != bulk or lane.under_way:
+                    continue
+                at = lane.not_before
+                if lane.rows:
+                    private = lane.rows[0].private
+                    at = max(at, self.pacer.ready_at(bulk), self.pacer.chat_ready_at(chat_id, private))
+                if at > now:
+                    soonest = at if soonest is None else min(soonest, at)
+                elif not lane.rows:  # it has rested
+                    self._more[bulk] = True
+                else:
+                    self._start(chat_id, lane)
+        return None if soonest is None else soonest - now
+
+    def _start(self, chat_id: int, lane: Lane) -> None:
+        row = lane.rows[0]
+        self.pacer.take(chat_id, row.private, lane.bulk)
+        lane.under_way = True
+        self._flying[lane.bulk] += 1
+        task = asyncio.create_task(self._deliver(lane, row))
+        self._sends.add(task)
+        task.add_done_callback(self._sends.discard)
+
+    def _room(self, bulk: bool) -> int:
+        waiting = sum(1 for lane in self._lanes.values() if lane.bulk == bulk and lane.rows)
+        return self._slots[bulk] * AHEAD - waiting
+
+    def _wants_more(self) -> bool:
+        return any(self._more[bulk] and self._room(bulk) >= self._slots[bulk] for bulk in (False, True))
+
+    async def _read_ahead(self) -> None:
+        name = self.adapter.name
+        for bulk in (False, True):
+            room = self._room(bulk)
+            if not self._more[bulk] or room < self._slots[bulk]:
+                continue
+            self._more[bulk] = False
+            now = self.time.monotonic()
+            rested = [chat for chat, lane in self._lanes.items() if not lane.rows and lane.not_before <= now]
+            busy = [chat for chat in self._lanes if chat not in rested]
+            rows = await self._insist(_reading(name, bulk, busy, room))
+            self._more[bulk] |= len(rows) == room
+            for row in rows:
+                lane = self._lanes.setdefault(row.chat_id, Lane(bulk))
+                # Of a broadcast one row a chat is enough: a reply there then waits for that one only.
+                if not bulk or not lane.rows:
+                    lane.bulk = bulk
+                    lane.rows.append(row)
+                else:
+                    self._more[bulk] = True
+            for chat in rested:
+                if not self._lanes[chat].rows and self._lanes[chat].bulk == bulk:
+                    del self._lanes[chat]
+        self._reading = None
+        self._changed.set()
+
+    # -- one delivery ---------------------------------------------------------------------------------------
+
+    async def _deliver(self, lane: Lane, row: Due) -> None:
+        outcome = await self._attempt(lane, row)
+        self._outcomes.append((lane, row, outcome))
+        self._has_outcomes.set()
+
+    async def _attempt(self, lane: Lane, row: Due) -> Outcome:
+        chat = ChatRef(self.adapter.name, row.chat, row.thread)
+        try:
+            external = await self._hand_over(chat, row)
+        except RetryLater as error:
+            return self._retry(lane, row, error)
+        except Undeliverable as error:
+            if error.moved_to is not None:
+                old, new, name = row.chat, error.moved_to.id, self.adapter.name
+                await self._insist(lambda c: conversation.move_chat(c, name, old, new))
+                lane.rows.clear()  # they name the old chat; they are read again
+                return Outcome(row.id, row.version, outbox.PENDING)
+            log.info("delivery.impossible", adapter=self.adapter.name, message=row.id, reason=error.reason)
+            self.metrics.deliveries(self.adapter.name, "undeliverable").inc()
+            if error.gone:
+                await self._insist(_ending(row.chat_id, error.reason))
+                lane.rows.clear()
+            return Outcome(row.id, row.version, outbox.UNDELIVERABLE, error=error.reason)
+        except Exception as error:  # a fault of ours: it must not hold up the chat for ever
+            log.error("delivery.failed", adapter=self.adapter.name, message=row.id, error=type(error).__name__)
+            self.metrics.deliveries(self.adapter.name, "undeliverable").inc()
+            return Outcome(row.id, row.version, outbox.UNDELIVERABLE, error=type(error).__name__)
+        lane.failures = 0
+        self.metrics.deliveries(self.adapter.name, "sent" if row.external is None else "edited").inc()
+        self.metrics.delivery_seconds.observe(max(0.0, (self.time.now() - row.queued_at).total_seconds()))
+        return Outcome(row.id, row.version, outbox.DELIVERED, external=external)
+
+    async def _hand_over(self, chat: ChatRef, row: Due) -> str | None:
+        key = f"{row.id}.{row.version}"
+        if row.external is None:
+            if row.html is None:
+                return None  # taken back before it was sent
+            sent = await self.adapter.send(chat, await self._rendered(row), key)
+            return sent.message.id
+        target = MessageRef(chat, row.external)
+        if row.html is None:
+            await self.adapter.retract(target)
+        elif self.adapter.limits.edits:
+            await self.adapter.edit(target, await self._rendered(row), key)
+        else:
+            sent = await self.adapter.send(chat, await self._rendered(row, reply_to=row.external), key)
+            return sent.message.id
+        return None
+
+    async def _rendered(self, row: Due, reply_to: str | None = None) -> Rendered:
+        choices: list[list[Any]] = [] if row.choices is None else json.loads(row.choices)
+        buttons: tuple[Button, ...] = ()
+        if len(choices) <= self.adapter.limits.choices and not row.question:  # else they are numbered lines
+            buttons = tuple(Button(label, url, start) for label, _, _, url, start in choices)
+        upload = None
+        if row.attachment is not None:
+            name, media_type, maker, args = json.loads(row.attachment)
+            content = await self._insist(lambda c: self.make(session_in(c), maker, args))
+            upload = Upload(name, media_type, content)
+        return Rendered(
+            row.html or "",
+            buttons,
+            row.revision,
+            reply_to or row.reply_to,
+            question=row.question,
+            loud=row.bulk,
+            upload=upload,
+        )
+
+    def _retry(self, lane: Lane, row: Due, error: RetryLater) -> Outcome:
+        """Wait as long as the messenger says, and longer each time it fails by itself."""
+        lane.failures += 1
+        backoff = min(LONGEST_RETRY, FIRST_RETRY * 2 ** min(lane.failures - 1, 10)) * random.uniform(0.5, 1)
+        wait = max(error.after, backoff)
+        if error.everywhere:
+            self.pacer.pause(wait)
+        lane.not_before = self.time.monotonic() + wait
+        log.warning(
+            "delivery.later", adapter=self.adapter.name, message=row.id, reason=error.reason, wait=round(wait, 1)
+        )
+        self.metrics.deliveries(self.adapter.name, "retried").inc()
+        # Without the messenger's answer nobody knows whether it has arrived: once more, then the team is told.
+        unsure = row.unsure + (1 if error.unsure and row.external is None else 0)
+        if unsure >= 2:
+            self.metrics.deliveries(self.adapter.name, "unsure").inc()
+            return Outcome(row.id, row.version, outbox.UNSURE, error=error.reason, unsure=unsure)
+        return Outcome(row.id, row.version, outbox.PENDING, error=error.reason, unsure=unsure)
+
+    # -- storing the outcomes -------------------------------------------------------------------------------
+
+    async def _mark_all(self) -> None:
+        """Store outcomes as they come, all that wait in one transaction; only then their chats go on."""
+        while True:
+            await self._has_outcomes.wait()
+            self._has_outcomes.clear()
+            taken, self._outcomes = self._outcomes, []
+            if taken:
+                await self._insist(_marking([outcome for _, _, outcome in taken]))
+                for lane, row, outcome in taken:
+                    self._settle(lane, row, outcome)
+                self._changed.set()
+            elif self._stopping and not self._sends:
+                return
+
+    def _settle(self, lane: Lane, row: Due, outcome: Outcome) -> None:
+        lane.under_way = False
+        self._flying[lane.bulk] -= 1
+        if outcome.state == outbox.PENDING:
+            lane.rows.clear()  # it may be wanted otherwise by the time it is tried again
+        elif lane.rows:
+            lane.rows.popleft()
+        if not lane.rows and outcome.state != outbox.PENDING:
+            del self._lanes[row.chat_id]
+            self._more[lane.bulk] = True
+
+    async def _insist(self, job: Callable[[Connection], R]) -> R:
+        """Try until the database takes it: an outcome that is not stored would be delivered again."""
+        wait = FIRST_RETRY
+        while True:
+            try:
+                return await self.storage.run(job)
+            except Unavailable as error:
+                log.error("database.unavailable", error=str(error), retry_in=wait)
+                await self.time.sleep(wait)
+                wait = min(wait * 2, LONGEST_RETRY)
+
+
+def _reading(adapter: str, bulk: bool, busy: list[int], most: int) -> Callable[[Connection], list[Due]]:
+    return lambda connection: outbox.due(connection, adapter, bulk, busy, most)
+
+
+def _marking(outcomes: list[Outcome]) -> Callable[[Connection], None]:
+    return lambda connection: outbox.mark(connection, outcomes)
+
+
+def _ending(chat_id: int, reason: str) -> Callable[[Connection], None]:
+    return lambda connection: outbox.chat_is_gone(connection, chat_id, reason)

@@ -1,0 +1,258 @@
+"""Router: which function answers a command, a press, an answer, or the passing of time."""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlmodel import Session
+
+from bot.choices import chosen
+from bot.port import Command
+from bot.text import Catalogues
+from bot.turn import Registered, Turn, Where
+from bot.types import Choice, Edited, Joined, Pressed, Retracted, Said, T, Text, Update
+from storage import outbox
+from storage.people import Role
+
+Handler = Callable[..., None]
+Maker = Callable[..., bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A function the clock calls, every so many minutes."""
+
+    name: str
+    minutes: float
+    handler: Callable[[Turn], None]
+
+
+class Duplicate(Exception):
+    """Two functions claim the same command, step, press or place."""
+
+
+class Router:
+    """A table of functions. Each feature fills one of its own; ``include`` merges them into one."""
+
+    def __init__(self) -> None:
+        self.commands: dict[str, Registered] = {}
+        self.presses: dict[str, Handler] = {}
+        self.steps: dict[str, Handler] = {}
+        self.makers: dict[str, Maker] = {}
+        self.ticks: list[Tick] = []
+        self.singles: dict[str, Handler] = {}
+        self.edits: list[Callable[[Turn, str], bool]] = []
+        self.retractions: list[Callable[[Turn], bool]] = []
+        self._names: dict[str, str] = {}
+
+    # -- registration ---------------------------------------------------------------------------------------
+
+    def command(
+        self, name: str, *, help: Text, role: Role = Role.PARTICIPANT, where: Where = Where.ANYWHERE
+    ) -> Callable[[Handler], Handler]:
+        """``f(turn, text)`` answers ``/name text``. The catalogues translate the name as well."""
+
+        def register(handler: Handler) -> Handler:
+            _put(self.commands, name, Registered(name, help, role, where, handler))
+            return handler
+
+        return register
+
+    def press(self, action: str) -> Callable[[Handler], Handler]:
+        """``f(turn, *args)`` answers a choice made with ``Choice(label, action, args)``."""
+        return self._into(self.presses, action)
+
+    def step(self, name: str) -> Callable[[Handler], Handler]:
+        """``f(turn, text)`` answers what a person writes after ``turn.ask(…, step=name)``."""
+        return self._into(self.steps, name)
+
+    def maker(self, name: str) -> Callable[[Maker], Maker]:
+        """``f(session, *args)`` makes the bytes of an ``Attachment`` when it is delivered."""
+        return self._into(self.makers, name)
+
+    def every(self, *, minutes: float) -> Callable[[Handler], Handler]:
+        """``f(turn)`` is called again and again."""
+
+        def register(handler: Handler) -> Handler:
+            self.ticks.append(Tick(f"{handler.__module__}.{handler.__qualname__}", minutes, handler))
+            return handler
+
+        return register
+
+    def notice(self, handler: Handler) -> Handler:
+        """``f(turn)`` comes before everything a person does; it tells what they have to know first."""
+        _put(self.singles, "notice", handler)
+        return handler
+
+    def otherwise(self, handler: Handler) -> Handler:
+        """``f(turn, text)`` answers what is neither a command nor a choice nor an answer."""
+        _put(self.singles, "otherwise", handler)
+        return handler
+
+    def joined(self, handler: Handler) -> Handler:
+        """``f(turn)`` greets a chat the bot has come into, or come back to."""
+        _put(self.singles, "joined", handler)
+        return handler
+
+    def edited(self, handler: Callable[[Turn, str], bool]) -> Callable[[Turn, str], bool]:
+        """``f(turn, text)`` takes the new text of a message; True when the message was its own."""
+        self.edits.append(handler)
+        return handler
+
+    def retracted(self, handler: Callable[[Turn], bool]) -> Callable[[Turn], bool]:
+        """``f(turn)`` hears of a message that was taken back; True when the message was its own."""
+        self.retractions.append(handler)
+        return handler
+
+    def include(self, other: "Router") -> None:
+        """Take over another router's functions. Raises ``Duplicate``."""
+        for mine, theirs in (
+            (self.commands, other.commands),
+            (self.presses, other.presses),
+            (self.steps, other.steps),
+            (self.makers, other.makers),
+            (self.singles, other.singles),
+        ):
+            for name, value in theirs.items():
+                _put(mine, name, value)
+        self.ticks += other.ticks
+        self.edits += other.edits
+        self.retractions += other.retractions
+
+    def speak(self, catalogues: Catalogues) -> None:
+        """Learn the commands' names in every language. Raises ``Duplicate`` when two have the same."""
+        self._names = {name: name for name in self.commands}
+        for name in self.commands:
+            for alias in catalogues.aliases(name):
+                if self._names.get(alias, name) != name:
+                    raise Duplicate(f"“/{alias}” is both “/{name}” and “/{self._names[alias]}”")
+                self._names[alias] = name
+
+    def menu(self, catalogues: Catalogues) -> list[Command]:
+        """The commands for the messengers' own menus, in every language, the lab's first."""
+        locales = sorted(catalogues, key=lambda locale: locale != catalogues.default)
+        return [
+            Command(
+                catalogues[locale].gettext(command.name),
+                catalogues[locale].plain(command.help),
+                locale,
+                command.role is Role.PARTICIPANT,
+            )
+            for locale in locales
+            for command in self.commands.values()
+        ]
+
+    def _into(self, table: dict[str, Any], name: str) -> Callable[[Any], Any]:
+        def register(handler: Any) -> Any:
+            _put(table, name, handler)
+            return handler
+
+        return register
+
+    # -- answering ------------------------------------------------------------------------------------------
+
+    def respond(self, turn: Turn, update: Update) -> None:
+        """Find the function for an update and call it."""
+        match update:
+            case Said():
+                self._said(turn, update)
+            case Pressed():
+                self._pressed(turn, update)
+            case Edited():
+                any(handler(turn, update.text) for handler in self.edits)
+            case Retracted():
+                any(handler(turn) for handler in self.retractions)
+            case Joined():
+                self.singles["joined"](turn)
+
+    def _said(self, turn: Turn, said: Said) -> None:
+        if said.command is not None:
+            self._command(turn, said.command, said.text)
+            return
+        answers_us = turn.chat.private
+        if said.reply_to is not None and not turn.chat.private:
+            turn.shown = outbox.shown(turn.connection, turn.chat.id, said.reply_to.id)
+            answers_us = turn.shown is not None
+        elif turn.chat.private and len(said.text) <= 64:
+            turn.shown = outbox.shown_last(turn.connection, turn.chat.id)
+        if answers_us and (choice := self._typed(turn, said.text)) is not None:
+            self._choose(turn, choice)
+        elif answers_us and turn.dialog is not None and turn.dialog.step in self.steps and self._asked(turn):
+            self._notice(turn)
+            turn.shown = None
+            self.steps[turn.dialog.step](turn, said.text.strip())
+        elif turn.chat.private or said.mentioned:
+            self._notice(turn)
+            turn.shown = None
+            self.singles["otherwise"](turn, said.text.strip())
+
+    def _asked(self, turn: Turn) -> bool:
+        """In a group, a reply answers a question only when the question was put to this person."""
+        return turn.chat.private or (turn.shown is not None and turn.shown.person_id == turn.person.id)
+
+    def _command(self, turn: Turn, name: str, text: str) -> None:
+        command = self.commands.get(self._names.get(name.lower(), ""))
+        if command is None:
+            if turn.chat.private:
+                self._notice(turn)
+                turn.say(T("I do not know the command /{name}. Write /help to see what I can do.", name=name))
+            return
+        self._notice(turn)
+        if not turn.may(command.role):
+            turn.say(T("Only the lab's organisers can use /{name}.", name=name))
+        elif command.where is Where.PRIVATE and not turn.chat.private:
+            turn.say(
+                T("That works in our private chat."),
+                Choice(T("Open the private chat"), start=command.name),
+            )
+        elif command.where is Where.GROUP and turn.chat.private:
+            turn.say(T("That works in a group. Write /{name} there.", name=name))
+        else:
+            command.handler(turn, text.strip())
+
+    def _typed(self, turn: Turn, text: str) -> int | None:
+        if turn.shown is None or turn.shown.choices is None:
+            return None
+        return chosen(text, [label for label, *_ in json.loads(turn.shown.choices)])
+
+    def _pressed(self, turn: Turn, pressed: Pressed) -> None:
+        turn.shown = outbox.shown(turn.connection, turn.chat.id, pressed.message.id)
+        if turn.shown is None or turn.shown.choices is None or pressed.revision not in (None, turn.shown.revision):
+            turn.toast(T("This button is out of date. Write /help for the menu."))
+            return
+        self._choose(turn, pressed.position)
+
+    def _choose(self, turn: Turn, position: int) -> None:
+        """Do what a choice under ``turn.shown`` means, if it is there and this person may."""
+        shown = turn.shown
+        stored = [] if shown is None or shown.choices is None else json.loads(shown.choices)
+        if not 0 <= position < len(stored):
+            turn.toast(T("This button is out of date. Write /help for the menu."))
+            return
+        _, action, args, url, start = stored[position]
+        if shown is not None and shown.person_id not in (None, turn.person.id):
+            turn.toast(T("This question is for somebody else."))
+        elif url is not None:
+            turn.say(T("Here is the page: {url}", url=url))
+        elif start is not None:
+            turn.say(T("Write me in our private chat: /start {payload}", payload=start))
+        elif action in self.presses:
+            self._notice(turn)
+            self.presses[action](turn, *args)
+        else:
+            turn.toast(T("This button is out of date. Write /help for the menu."))
+
+    def _notice(self, turn: Turn) -> None:
+        if "notice" in self.singles:
+            self.singles["notice"](turn)
+
+    def make(self, session: Session, maker: str, args: Iterable[str]) -> bytes:
+        """The bytes of an attachment."""
+        return self.makers[maker](session, *args)
+
+
+def _put(table: dict[str, Any], name: str, value: Any) -> None:
+    if name in table:
+        raise Duplicate(f"“{name}” is claimed twice")
+    table[name] = value

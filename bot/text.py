@@ -1,0 +1,146 @@
+"""Catalogues: a Text and a locale become words; dates and numbers by Babel."""
+
+import gettext
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime
+from io import BytesIO
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from babel import Locale, UnknownLocaleError
+from babel.dates import format_date, format_datetime
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+from babel.numbers import format_decimal
+from markupsafe import Markup, escape
+
+from bot.types import Argument, Lines, N, T, Text, Verbatim
+
+SOURCE_LOCALE = "en"
+FOLDER = Path(__file__).parent.parent / "locales"
+
+
+class Catalogue:
+    """The words of one locale, and how it writes dates (in the lab's time zone) and numbers."""
+
+    def __init__(self, locale: str, translations: gettext.NullTranslations, zone: ZoneInfo) -> None:
+        self.locale = locale
+        self._babel = Locale.parse(locale, sep="-")
+        self.name = self._babel.get_display_name(locale) or locale
+        self._translations = translations
+        self._zone = zone
+
+    def gettext(self, msgid: str) -> str:
+        return self._translations.gettext(msgid)
+
+    def html(self, text: Text) -> str:
+        """Render for a message: the small HTML of templates stays, arguments are escaped."""
+        match text:
+            case T():
+                template = self._translations.gettext(text.msgid)
+                return str(Markup(template).format(**self._marked(text.args))) if text.args else template
+            case N():
+                template = self._translations.ngettext(text.singular, text.plural, text.n)
+                return str(Markup(template).format(**self._marked(text.args)))
+            case Verbatim():
+                return str(escape(text.words))
+            case Lines():
+                return text.between.join(self.html(part) for part in text.parts)
+        raise TypeError(f"not a text: {type(text).__name__}")
+
+    def plain(self, text: Text) -> str:
+        """Render for a place that knows no markup: a button, a toast, a menu."""
+        match text:
+            case T():
+                template = self._translations.gettext(text.msgid)
+                return template.format(**self._spoken(text.args)) if text.args else template
+            case N():
+                template = self._translations.ngettext(text.singular, text.plural, text.n)
+                return template.format(**self._spoken(text.args))
+            case Verbatim():
+                return text.words
+            case Lines():
+                return text.between.join(self.plain(part) for part in text.parts)
+        raise TypeError(f"not a text: {type(text).__name__}")
+
+    def _marked(self, args: Mapping[str, Argument]) -> dict[str, str]:
+        return {
+            name: Markup(self.html(value)) if isinstance(value, Text) else self._value(value)
+            for name, value in args.items()
+        }
+
+    def _spoken(self, args: Mapping[str, Argument]) -> dict[str, str]:
+        return {
+            name: self.plain(value) if isinstance(value, Text) else self._value(value) for name, value in args.items()
+        }
+
+    def _value(self, value: str | int | float | date) -> str:
+        if isinstance(value, str):
+            return value
+        if isinstance(value, datetime):
+            return format_datetime(value, "medium", tzinfo=self._zone, locale=self._babel)
+        if isinstance(value, date):
+            return format_date(value, "medium", locale=self._babel)
+        if isinstance(value, int) and 0 <= value < 1000:  # the usual case, without Babel's cost
+            return str(value)
+        return format_decimal(value, locale=self._babel)
+
+
+class Catalogues(Mapping[str, Catalogue]):
+    """Every locale the lab speaks, by its BCP 47 tag; ``best`` chooses one for a reader."""
+
+    def __init__(self, default: str, zone: ZoneInfo, folder: Path = FOLDER) -> None:
+        """Read all ``.po`` files. Raises ``ValueError`` when the default locale has none."""
+        self._catalogues = {SOURCE_LOCALE: Catalogue(SOURCE_LOCALE, gettext.NullTranslations(), zone)}
+        for path in sorted(folder.glob("*/LC_MESSAGES/bot.po")):
+            tag = path.parent.parent.name.replace("_", "-")
+            self._catalogues[tag] = Catalogue(tag, _read(path), zone)
+        if default not in self._catalogues:
+            known = ", ".join(sorted(self._catalogues))
+            raise ValueError(f"there is no language “{default}”; there are: {known}")
+        self.default = default
+
+    def __getitem__(self, locale: str) -> Catalogue:
+        return self._catalogues[locale]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._catalogues)
+
+    def __len__(self) -> int:
+        return len(self._catalogues)
+
+    def best(self, tag: str | None) -> str:
+        """The closest locale we have to a BCP 47 tag (RFC 4647 lookup), else the lab's own."""
+        while tag:
+            for known in self._catalogues:
+                if known.lower() == tag.lower().replace("_", "-"):
+                    return known
+            tag = tag.replace("_", "-").rpartition("-")[0]
+        return self.default
+
+    def meant(self, words: str) -> str | None:
+        """The locale a person means by a tag or by a language's name in any language we speak."""
+        wanted = words.strip().casefold()
+        for tag in self._catalogues:
+            names = {tag.casefold(), self[tag].name.casefold()}
+            for other in self._catalogues:
+                try:
+                    names.add((Locale.parse(tag, sep="-").get_display_name(other) or tag).casefold())
+                except UnknownLocaleError:  # pragma: no cover - every folder name is a locale Babel knows
+                    continue
+            if wanted in names:
+                return tag
+        return None
+
+    def aliases(self, command: str) -> set[str]:
+        """A command's names in every locale; the catalogues translate the bare name."""
+        return {catalogue.gettext(command) for catalogue in self._catalogues.values()} - {command}
+
+
+def _read(path: Path) -> gettext.GNUTranslations:
+    with path.open("rb") as source:
+        catalog = read_po(source, locale=path.parent.parent.name)
+    compiled = BytesIO()
+    write_mo(compiled, catalog)
+    compiled.seek(0)
+    return gettext.GNUTranslations(compiled)

@@ -1,0 +1,330 @@
+"""The Turn: one update, one unit of work; what a handler reads, and what it says."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from functools import cached_property
+from typing import Any, NoReturn
+
+from sqlalchemy import Connection
+from sqlmodel import Session
+
+from bot.choices import fit
+from bot.port import Limits
+from bot.text import Catalogue, Catalogues
+from bot.types import ChatRef, Choice, Happened, Message, MessageRef, Pressed, Said, Text
+from storage import conversation, outbox
+from storage.engine import session_in
+from storage.people import Role
+
+Choices = Sequence[Choice]
+
+
+class Where(Enum):
+    """Where a command can be used."""
+
+    ANYWHERE = "anywhere"
+    PRIVATE = "private"
+    GROUP = "group"
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A command: its bare name, its line of help, who may use it and where."""
+
+    name: str
+    help: Text
+    role: Role
+    where: Where
+    handler: Callable[..., None]
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """What every turn knows of the place: its name, languages, topics, commands, and what each messenger can show."""
+
+    name: str
+    catalogues: Catalogues
+    topics: Mapping[str, Text]
+    commands: Mapping[str, Registered]
+    limits: Mapping[str, Limits]
+
+
+@dataclass(slots=True)
+class Here:
+    """The chat a turn happens in."""
+
+    id: int
+    ref: ChatRef
+    private: bool
+    locale: str
+    team: bool
+
+
+@dataclass(slots=True)
+class You:
+    """The person a turn is about. ``new`` is true in the turn they first appear in."""
+
+    id: int
+    pseudonym: str
+    role: Role
+    notice: int
+    stopped: bool
+    new: bool = False
+
+
+class Refusal(Exception):
+    """A handler's clear no: nothing of the turn is stored, the person is told why."""
+
+    def __init__(self, why: Text) -> None:
+        super().__init__(type(why).__name__)
+        self.why = why
+
+
+@dataclass(slots=True)
+class Dialog:
+    """The question that is open between a person and the bot in a chat."""
+
+    step: str
+    data: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def stored(cls, step: str, data: str | None) -> "Dialog":
+        """As its row keeps it."""
+        return cls(step, json.loads(data or "{}"))
+
+
+class Turn:
+    """One update, one unit of work.
+
+    Reads: ``now`` (UTC), ``lab``, ``chat``, ``person``, ``dialog``, ``update``, ``message`` (the one this turn is
+    about) and ``db``, an ordinary Session in the turn's transaction. Says: ``say``, ``ask``, ``tell``, ``edit``,
+    ``toast``. What is said is stored with everything else and delivered after the commit.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        lab: Lab,
+        now: datetime,
+        *,
+        chat: Here | None = None,
+        person: You | None = None,
+        dialog: Dialog | None = None,
+        update: Happened | None = None,
+        shown: outbox.Shown | None = None,
+    ) -> None:
+        self.connection = connection
+        self.lab = lab
+        self.now = now
+        self.dialog = dialog
+        self.update = update
+        self.shown = shown
+        self.note: str | None = None
+        self._chat = chat
+        self._person = person
+        self._queued: list[dict[str, Any]] = []
+        self._adapters: set[str] = set()
+
+    # -- what it reads --------------------------------------------------------------------------------------
+
+    @cached_property
+    def db(self) -> Session:
+        """An ordinary Session in this turn's transaction; the turn commits, a handler never does."""
+        return session_in(self.connection)
+
+    @property
+    def chat(self) -> Here:
+        """Where it happens. A scheduled turn has no chat."""
+        if self._chat is None:
+            raise LookupError("this turn happens in no chat")
+        return self._chat
+
+    @property
+    def person(self) -> You:
+        """Whom it is about. A scheduled turn has no person."""
+        if self._person is None:
+            raise LookupError("this turn has no person")
+        return self._person
+
+    @property
+    def words(self) -> Catalogue:
+        """The words of this chat's language."""
+        return self.lab.catalogues[self.chat.locale]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the open dialog has gathered so far; empty when none is open."""
+        return {} if self.dialog is None else self.dialog.data
+
+    @property
+    def message(self) -> MessageRef | None:
+        """The message that was said, edited or pressed, as its messenger calls it."""
+        return getattr(self.update, "message", None)
+
+    def may(self, role: Role) -> bool:
+        """Whether this person has this role, or one above it."""
+        return self.person.role.covers(role)
+
+    def refuse(self, why: Text) -> NoReturn:
+        """End the turn with a clear no; nothing of it is stored."""
+        raise Refusal(why)
+
+    # -- what it says ---------------------------------------------------------------------------------------
+
+    def say(self, what: Text | Message, *choices: Choice) -> None:
+        """Answer in this chat."""
+        self._queue(self.chat.id, self.chat.ref, self.chat.locale, _message(what, choices), reply_to=self._answered)
+
+    def ask(self, what: Text | Message, *choices: Choice, step: str, data: Mapping[str, Any] | None = None) -> None:
+        """Ask this person and wait for the answer, which goes to the function for ``step``.
+
+        Only this person may press the choices. In a group the messenger opens its reply field for them.
+        """
+        self.wait(step, data)
+        self._queue(
+            self.chat.id,
+            self.chat.ref,
+            self.chat.locale,
+            _message(what, choices),
+            reply_to=self._answered,
+            question=not self.chat.private,
+            person_id=self.person.id,
+        )
+
+    def wait(self, step: str, data: Mapping[str, Any] | None = None) -> None:
+        """Wait for this person's answer in this chat, in place of any other open question."""
+        kept = dict(data or {})
+        self.dialog = Dialog(step, kept)
+        conversation.open_dialog(self.connection, self.chat.id, self.person.id, step, kept, self.now)
+
+    def done(self) -> None:
+        """The open question is answered, or not asked any more."""
+        if self.dialog is not None:
+            conversation.close_dialog(self.connection, self.chat.id, self.person.id)
+            self.dialog = None
+
+    def tell(self, chat_id: int, what: Text | Message, *choices: Choice, bulk: bool = False) -> None:
+        """Say something in another chat, in its own language. Chats that are gone are passed over."""
+        place = conversation.place(self.connection, chat_id)
+        if place is not None and place.active and place.adapter in self.lab.limits:
+            ref = ChatRef(place.adapter, place.external, place.thread)
+            self._queue(chat_id, ref, place.locale, _message(what, choices), bulk=bulk)
+
+    def notify(self, people: Iterable[int], what: Text | Message, *choices: Choice) -> None:
+        """Tell people something in their private chats, except those who want to hear nothing."""
+        message = _message(what, choices)
+        for chat_id, place in conversation.private_chats(self.connection, people):
+            if place.adapter in self.lab.limits:
+                ref = ChatRef(place.adapter, place.external, place.thread)
+                self._queue(chat_id, ref, place.locale, message, bulk=True)
+
+    def edit(self, row: int, what: Text | Message, *choices: Choice) -> None:
+        """One of our messages in this chat shall look otherwise; many changes at once are shown as one."""
+        self._revise(row, self.chat.ref.adapter, self.chat.locale, _message(what, choices))
+
+    def edit_copies(self, subject: str, chat_id: int, what: Text | Message, *choices: Choice) -> None:
+        """Every message that shows ``subject`` in a chat shall look otherwise, in that chat's language."""
+        for row, adapter, locale in outbox.copies(self.connection, subject, chat_id):
+            self._revise(row, adapter, locale, _message(what, choices))
+
+    def replace(self, what: Text | Message, *choices: Choice) -> None:
+        """Show this in place of the message that was pressed; to somebody who typed, say it."""
+        if isinstance(self.update, Pressed) and self.shown is not None:
+            self.edit(self.shown.id, what, *choices)
+        else:
+            self.say(what, *choices)
+
+    def toast(self, what: Text) -> None:
+        """A short note to whoever pressed; to somebody who typed, it is said."""
+        if isinstance(self.update, Pressed):
+            self.note = f"{self.words.plain(what)} {self.note or ''}".strip()
+        else:
+            self.say(what)
+
+    # -- for the dispatcher ---------------------------------------------------------------------------------
+
+    def finish(self) -> set[str]:
+        """Store what was said. Returns the adapters that have something to deliver."""
+        if "db" in self.__dict__:
+            self.db.flush()
+            self.db.close()
+        if self._queued:
+            outbox.queue_messages(self.connection, self._queued)
+        return self._adapters
+
+    @property
+    def _answered(self) -> str | None:
+        """In a group, the message this turn answers, so that everybody sees whom we mean."""
+        if self.chat.private or not isinstance(self.update, Said):
+            return None
+        return self.update.message.id
+
+    def _revise(self, row: int, adapter: str, locale: str, message: Message) -> None:
+        words = self.lab.catalogues[locale]
+        labels, stored = _stored(message.choices, words)
+        html = fit(words.html(message.text), labels, self.lab.limits[adapter].choices, self.lab.limits[adapter].text)
+        outbox.revise(self.connection, row, html[0], stored, self.now)
+        self._adapters.add(adapter)
+
+    def _queue(
+        self,
+        chat_id: int,
+        ref: ChatRef,
+        locale: str,
+        message: Message,
+        *,
+        reply_to: str | None = None,
+        question: bool = False,
+        person_id: int | None = None,
+        bulk: bool = False,
+    ) -> None:
+        words = self.lab.catalogues[locale]
+        labels, stored = _stored(message.choices, words)
+        limits = self.lab.limits[ref.adapter]
+        # A question in a group opens the reply field, which leaves no room for buttons.
+        parts = fit(words.html(message.text), labels, 0 if question else limits.choices, limits.text)
+        self._adapters.add(ref.adapter)
+        for part in parts:
+            last = part is parts[-1]
+            attachment = message.attachment if last else None
+            self._queued.append(
+                {
+                    "chat_id": chat_id,
+                    "adapter": ref.adapter,
+                    "bulk": bulk,
+                    "thread": ref.thread,
+                    "reply_to": reply_to,
+                    "question": question and last,
+                    "person_id": person_id,
+                    "html": part,
+                    "choices": stored if last else None,
+                    "revision": 0,
+                    "attachment": None
+                    if attachment is None
+                    else json.dumps([attachment.name, attachment.media_type, attachment.maker, list(attachment.args)]),
+                    "subject": message.subject if last else None,
+                    "version": 1,
+                    "state": outbox.PENDING,
+                    "unsure": 0,
+                    "queued_at": self.now,
+                }
+            )
+
+
+def _message(what: Text | Message, choices: Choices) -> Message:
+    return what if isinstance(what, Message) else Message(what, tuple(choices))
+
+
+def _stored(choices: Choices, words: Catalogue) -> tuple[list[str], str | None]:
+    """The choices' labels, and the choices as a row keeps them."""
+    if not choices:
+        return [], None
+    labels = [words.plain(choice.label) for choice in choices]
+    stored = [
+        [label, choice.action, list(choice.args), choice.url, choice.start]
+        for label, choice in zip(labels, choices, strict=True)
+    ]
+    return labels, json.dumps(stored, ensure_ascii=False)

@@ -1,0 +1,54 @@
+"""Help: the menu, what this person may do here, and the way out of an open question."""
+
+from bot.router import Router
+from bot.turn import Turn, Where
+from bot.types import Choice, Lines, T
+
+router = Router()
+
+
+def menu() -> tuple[Choice, ...]:
+    """What most people want, one choice each."""
+    return (
+        Choice(T("Suggest an idea"), "idea.start"),
+        Choice(T("See ideas"), "ideas.list", ("newest",)),
+        Choice(T("Language"), "language.list"),
+        Choice(T("Help"), "help.show"),
+    )
+
+
+@router.command("help", help=T("What I can do for you"))
+def help_command(turn: Turn, _text: str) -> None:
+    show(turn)
+
+
+@router.press("help.show")
+def show(turn: Turn) -> None:
+    lines = [
+        T("/{name}: {help}", name=turn.words.gettext(command.name), help=command.help)
+        for command in turn.lab.commands.values()
+        if turn.may(command.role) and command.where in (Where.ANYWHERE, _here(turn))
+    ]
+    if turn.chat.private:
+        start = T("Write your idea to me, just like that. Or choose a command:")
+        turn.say(Lines([start, Lines(lines)], "\n\n"), *menu())
+    else:
+        turn.say(Lines([T("This is what I can do here:"), Lines(lines)], "\n\n"))
+
+
+def _here(turn: Turn) -> Where:
+    return Where.PRIVATE if turn.chat.private else Where.GROUP
+
+
+@router.command("cancel", help=T("Leave the open question"))
+def cancel_command(turn: Turn, _text: str) -> None:
+    cancel(turn)
+
+
+@router.press("cancel")
+def cancel(turn: Turn) -> None:
+    if turn.dialog is None:
+        turn.toast(T("There is no open question."))
+        return
+    turn.done()
+    turn.replace(T("Cancelled. Nothing was sent."), *(menu() if turn.chat.private else ()))

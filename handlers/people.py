@@ -1,0 +1,311 @@
+"""People: the welcome, the privacy notice, language, roles, and what is stored about somebody."""
+
+import json
+from datetime import datetime
+
+from sqlalchemy import func
+from sqlmodel import Session, col, select, update
+
+from bot.router import Router
+from bot.turn import Turn, Where
+from bot.types import Attachment, Choice, Lines, Message, Pressed, Said, T, Text, Verbatim
+from handlers import ideas
+from handlers.help import menu
+from storage import erasure, people
+from storage.conversation import Chat
+from storage.ideas import Comment, Follow, Idea, Support
+from storage.people import Account, Group, NameTaken, NameUnfit, Person, Role
+
+router = Router()
+
+NOTICE_VERSION = 1
+"""Counts up when the notice changes; everybody is then shown the new one."""
+
+NOTICE = T(
+    "Privacy: I keep the number of your account and what you send me, under a pseudonym, until you erase it; "
+    "never your name or handle. With /me you see and erase everything at any time."
+)
+
+ROLES: dict[Role, Text] = {
+    Role.PARTICIPANT: T("participant"),
+    Role.MODERATOR: T("moderator"),
+    Role.ORGANISER: T("organiser"),
+    Role.LEAD: T("lab lead"),
+}
+
+GROUPS: dict[Group, Text] = {
+    Group.CITIZEN: T("citizens"),
+    Group.INITIATIVE: T("initiatives and associations"),
+    Group.ADMINISTRATION: T("administration"),
+    Group.POLITICS: T("politics"),
+    Group.BUSINESS: T("business"),
+    Group.SCIENCE: T("science"),
+    Group.LAB: T("the lab's team"),
+}
+
+CANCEL = Choice(T("Cancel"), "cancel")
+
+
+@router.notice
+def notice(turn: Turn) -> None:
+    """Tell what is stored, once per version, before anything beyond the account's number is stored."""
+    if turn.person.notice >= NOTICE_VERSION:
+        return
+    turn.db.execute(update(Person).where(col(Person.id) == turn.person.id).values(notice=NOTICE_VERSION))
+    if isinstance(turn.update, Pressed):
+        turn.toast(T("I keep your account's number and your choice, under a pseudonym. More: /privacy"))
+    elif not (isinstance(turn.update, Said) and turn.update.command == "start"):
+        turn.say(NOTICE)
+
+
+@router.command("start", help=T("Welcome, and the menu"))
+def start(turn: Turn, payload: str) -> None:
+    if turn.person.stopped:
+        turn.db.execute(update(Person).where(col(Person.id) == turn.person.id).values(stopped_at=None))
+    if not turn.chat.private:
+        turn.say(T("Hello! Write /idea to suggest something, or /ideas to see what others suggest."))
+        return
+    if payload.startswith("idea-"):
+        if turn.person.notice < NOTICE_VERSION:
+            turn.say(NOTICE)
+        ideas.show(turn, payload.removeprefix("idea-"))
+        return
+    welcome = T(
+        "Hello! I am the bot of {lab}. Here you can say what your town needs, and see and support what others say. "
+        "You appear as “{pseudonym}”.",
+        lab=turn.lab.name,
+        pseudonym=turn.person.pseudonym,
+    )
+    hint = T("Sometimes the lab writes to everybody. /stop turns that off.")
+    turn.say(Lines([welcome, NOTICE, hint], "\n\n"), *menu())
+
+
+@router.command("privacy", help=T("What I keep about you, and for how long"))
+def privacy(turn: Turn, _text: str) -> None:
+    turn.say(
+        Lines(
+            [
+                NOTICE,
+                T(
+                    "Your messages to me are kept only where they become an idea or a comment. What I write to you is "
+                    "forgotten once it is delivered; its buttons work for a year. What I could not handle is kept for "
+                    "30 days so that somebody can look at it. An unanswered question is dropped after 30 days."
+                ),
+                T("/stop: I no longer write to you on my own. /me: see, export or erase everything."),
+            ],
+            "\n\n",
+        )
+    )
+
+
+# -- language -----------------------------------------------------------------------------------------------
+
+
+@router.command("language", help=T("Choose the language"))
+def language(turn: Turn, words: str) -> None:
+    if not words:
+        list_languages(turn)
+        return
+    locale = turn.lab.catalogues.meant(words)
+    if locale is None:
+        turn.say(T("I do not speak “{words}” yet. Choose one of these:", words=words[:40]), *_languages(turn))
+    else:
+        choose_language(turn, locale)
+
+
+@router.press("language.list")
+def list_languages(turn: Turn) -> None:
+    turn.say(T("Which language shall I speak here?"), *_languages(turn))
+
+
+def _languages(turn: Turn) -> list[Choice]:
+    catalogues = turn.lab.catalogues
+    return [Choice(Verbatim(catalogues[tag].name), "language.choose", (tag,)) for tag in sorted(catalogues)]
+
+
+@router.press("language.choose")
+def choose_language(turn: Turn, locale: str) -> None:
+    if not turn.chat.private and not turn.may(Role.MODERATOR):
+        turn.toast(T("Only the lab's organisers can change a group's language."))
+        return
+    if locale not in turn.lab.catalogues:
+        turn.toast(T("I do not speak that language any more."))
+        return
+    turn.db.execute(update(Chat).where(col(Chat.id) == turn.chat.id).values(locale=locale))
+    if turn.chat.private:
+        turn.db.execute(update(Person).where(col(Person.id) == turn.person.id).values(locale=locale))
+    turn.chat.locale = locale
+    turn.replace(T("From now on I speak English here."), *(menu() if turn.chat.private else ()))
+
+
+# -- roles --------------------------------------------------------------------------------------------------
+
+
+@router.command("claim", help=T("Become an organiser with a code"), where=Where.PRIVATE)
+def claim(turn: Turn, code: str) -> None:
+    if not code:
+        turn.ask(T("Which code did you get?"), CANCEL, step="claim.code")
+        return
+    role = people.claim(turn.db, turn.person.id, code, turn.now)
+    turn.done()
+    if role is None:
+        turn.say(T("This code does not work: it is wrong, used or too old. After five wrong codes, wait an hour."))
+    else:
+        turn.say(T("Welcome to the team! You are {role} now. /help shows what is new for you.", role=ROLES[role]))
+
+
+@router.step("claim.code")
+def claim_code(turn: Turn, code: str) -> None:
+    claim(turn, code or "-")
+
+
+# -- leaving ------------------------------------------------------------------------------------------------
+
+
+@router.command("stop", help=T("I no longer write to you on my own"))
+def stop(turn: Turn, _text: str) -> None:
+    turn.db.execute(update(Person).where(col(Person.id) == turn.person.id).values(stopped_at=turn.now))
+    turn.done()
+    turn.say(
+        T(
+            "Done: I only answer you from now on, and no longer write on my own. /start turns it on again, "
+            "/me erases everything."
+        )
+    )
+
+
+# -- what is stored about me --------------------------------------------------------------------------------
+
+
+@router.command("me", help=T("What is stored about you; change or erase it"), where=Where.PRIVATE)
+def me(turn: Turn, _text: str) -> None:
+    show_me(turn)
+
+
+@router.press("me.show")
+def show_me(turn: Turn) -> None:
+    person = turn.db.get_one(Person, turn.person.id)
+    counts = [
+        turn.db.exec(select(func.count()).where(column == person.id)).one()
+        for column in (col(Idea.author_id), col(Support.person_id), col(Comment.author_id), col(Follow.person_id))
+    ]
+    facts = [
+        T("Others see you as “{pseudonym}”.", pseudonym=person.pseudonym),
+        T("Name you sign with: {name}", name=person.name) if person.name else T("You have told me no name."),
+        T("Role: {role}", role=ROLES[Role(person.role)]),
+        T("You speak for: {group}", group=GROUPS[Group(person.group)])
+        if person.group
+        else T("You have not said whom you speak for."),
+        T(
+            "Ideas: {ideas}. Supported: {supports}. Comments: {comments}. Followed: {follows}.",
+            ideas=counts[0],
+            supports=counts[1],
+            comments=counts[2],
+            follows=counts[3],
+        ),
+        T("With us since {date}.", date=person.created_at),
+    ]
+    turn.replace(
+        Lines(facts),
+        Choice(T("Choose a pseudonym"), "me.rename"),
+        Choice(T("Another invented one"), "me.invent"),
+        Choice(T("Say whom I speak for"), "me.groups"),
+        Choice(T("Forget my name"), "me.unname"),
+        Choice(T("Export as a file"), "me.export"),
+        Choice(T("Erase everything"), "me.leave"),
+    )
+
+
+@router.press("me.rename")
+def ask_pseudonym(turn: Turn) -> None:
+    turn.ask(T("Under which pseudonym shall others see you?"), CANCEL, step="me.pseudonym")
+
+
+@router.step("me.pseudonym")
+def rename(turn: Turn, words: str) -> None:
+    try:
+        pseudonym = people.rename(turn.db, turn.person.id, words)
+    except NameUnfit:
+        turn.ask(T("Please use 1 to 40 characters, with letters."), CANCEL, step="me.pseudonym")
+    except NameTaken:
+        turn.ask(T("Somebody else has that one already. Which other one?"), CANCEL, step="me.pseudonym")
+    else:
+        turn.done()
+        turn.say(T("Others see you as “{pseudonym}” now.", pseudonym=pseudonym), *menu())
+
+
+@router.press("me.invent")
+def invent(turn: Turn) -> None:
+    people.renew_pseudonym(turn.db, turn.person.id)
+    show_me(turn)
+
+
+@router.press("me.unname")
+def forget_name(turn: Turn) -> None:
+    person = turn.db.get_one(Person, turn.person.id)
+    person.name = None
+    turn.db.add(person)
+    turn.db.flush()
+    show_me(turn)
+
+
+@router.press("me.groups")
+def list_groups(turn: Turn) -> None:
+    choices = [Choice(label, "me.group", (group.value,)) for group, label in GROUPS.items()]
+    turn.replace(
+        T("Whom do you speak for? You need not say."), *choices, Choice(T("I would rather not say"), "me.group", ("",))
+    )
+
+
+@router.press("me.group")
+def choose_group(turn: Turn, group: str) -> None:
+    person = turn.db.get_one(Person, turn.person.id)
+    person.group = group or None
+    turn.db.add(person)
+    turn.db.flush()
+    show_me(turn)
+
+
+@router.press("me.export")
+def export(turn: Turn) -> None:
+    file = Attachment("labbot.json", "application/json", "people.export", (str(turn.person.id),))
+    turn.say(Message(T("This is everything that is stored about you."), attachment=file))
+
+
+@router.maker("people.export")
+def make_export(session: Session, person_id: str) -> bytes:
+    """All rows about a person as JSON."""
+    number = int(person_id)
+    found: dict[str, list[dict[str, object]]] = {}
+    for table, column in (
+        (Person, col(Person.id)),
+        (Account, col(Account.person_id)),
+        (Idea, col(Idea.author_id)),
+        (Support, col(Support.person_id)),
+        (Follow, col(Follow.person_id)),
+        (Comment, col(Comment.author_id)),
+    ):
+        rows = session.exec(select(table).where(column == number)).all()
+        found[table.__tablename__] = [row.model_dump() for row in rows]  # type: ignore[index]
+    return json.dumps(found, ensure_ascii=False, indent=2, default=_plain).encode()
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+@router.press("me.leave")
+def ask_to_leave(turn: Turn) -> None:
+    turn.replace(
+        T("This erases everything about you, at once and for good. What shall become of your ideas and comments?"),
+        Choice(T("They stay, without my name"), "me.erase", ("keep",)),
+        Choice(T("They go, too"), "me.erase", ("all",)),
+        Choice(T("I would rather stay"), "me.show"),
+    )
+
+
+@router.press("me.erase")
+def erase(turn: Turn, what: str) -> None:
+    erasure.erase(turn.db, turn.person.id, keep_ideas=what == "keep")
+    turn.dialog = None
+    turn.say(T("Everything about you is erased. Thank you for having been here. /start begins anew."))

@@ -1,0 +1,402 @@
+"""What was said: chats, dialogs, updates seen.
+
+The frame of a turn runs on every message, so it is written in Core with statements made once.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    Connection,
+    Index,
+    Table,
+    UniqueConstraint,
+    and_,
+    bindparam,
+    delete,
+    insert,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Field, SQLModel
+
+from storage.people import Account, Person
+
+KEEP_SEEN = timedelta(days=3)
+"""How long the ids of updates are remembered; messengers repeat an update for at most a day."""
+
+KEEP_FAILED = timedelta(days=30)
+"""How long an update that could not be handled is kept for an operator to look at."""
+
+KEEP_DIALOG = timedelta(days=30)
+"""How long an open question waits for its answer."""
+
+
+def table_of(model: type[SQLModel]) -> Table:
+    """The Core table of a model."""
+    return SQLModel.metadata.tables[str(model.__tablename__)]
+
+
+def partial(condition: str) -> dict[str, Any]:
+    """Index only the rows for which ``condition`` holds, on both databases."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+
+
+class Chat(SQLModel, table=True):
+    """A conversation on a messenger.
+
+    ``account_id`` is its person's account when it is private; a private chat without one belonged to somebody
+    who has erased themselves, and goes as soon as their goodbye is delivered.
+    """
+
+    __table_args__ = (
+        UniqueConstraint("adapter", "external"),
+        Index("ix_chat_team", "id", **partial("team")),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    adapter: str
+    external: str
+    private: bool
+    account_id: int | None = Field(default=None, foreign_key="account.id", index=True)
+    locale: str
+    active: bool = True
+    team: bool = False
+    thread: str | None = None
+    created_at: datetime
+
+
+class Dialog(SQLModel, table=True):
+    """An open question to one person in one chat, and what they have answered so far."""
+
+    chat_id: int = Field(foreign_key="chat.id", primary_key=True)
+    person_id: int = Field(foreign_key="person.id", primary_key=True, index=True)
+    step: str
+    data: str = "{}"
+    asked_at: datetime
+
+
+class Received(SQLModel, table=True):
+    """The id of an update that has been handled: it is never handled twice."""
+
+    adapter: str = Field(primary_key=True)
+    key: str = Field(primary_key=True)
+    at: datetime = Field(index=True)
+
+
+class Cursor(SQLModel, table=True):
+    """How far a messenger has been read."""
+
+    adapter: str = Field(primary_key=True)
+    value: str
+
+
+class Failed(SQLModel, table=True):
+    """An update that could not be read or handled, as it came. It is kept for an operator, then removed."""
+
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: int | None = Field(default=None, primary_key=True)
+    adapter: str
+    key: str
+    person_id: int | None = Field(default=None, foreign_key="person.id", index=True)
+    raw: str
+    error: str
+    at: datetime = Field(index=True)
+
+
+_person = table_of(Person)
+_account = table_of(Account)
+chat_table = table_of(Chat)
+dialog_table = table_of(Dialog)
+received_table = table_of(Received)
+cursor_table = table_of(Cursor)
+failed_table = table_of(Failed)
+
+
+def insert_or_nothing(connection: Connection, table: Any) -> Any:
+    """``INSERT … ON CONFLICT DO NOTHING`` in the database's own dialect."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return dialect.insert(table).on_conflict_do_nothing()
+
+
+# -- the frame of a turn ------------------------------------------------------------------------------------
+
+
+class Frame(NamedTuple):
+    """Where an update belongs: its chat, its person and the question open between them."""
+
+    chat_id: int
+    locale: str
+    active: bool
+    team: bool
+    thread: str | None
+    person_id: int | None
+    account_id: int | None
+    pseudonym: str | None
+    role: str | None
+    notice: int | None
+    stopped_at: datetime | None
+    step: str | None
+    data: str | None
+
+
+_FRAME = (
+    select(
+        chat_table.c.id,
+        chat_table.c.locale,
+        chat_table.c.active,
+        chat_table.c.team,
+        chat_table.c.thread,
+        _person.c.id,
+        _account.c.id,
+        _person.c.pseudonym,
+        _person.c.role,
+        _person.c.notice,
+        _person.c.stopped_at,
+        dialog_table.c.step,
+        dialog_table.c.data,
+    )
+    .select_from(
+        chat_table.outerjoin(
+            _account,
+            and_(_account.c.adapter == bindparam("adapter"), _account.c.external == bindparam("actor")),
+        )
+        .outerjoin(_person, _person.c.id == _account.c.person_id)
+        .outerjoin(
+            dialog_table,
+            and_(dialog_table.c.chat_id == chat_table.c.id, dialog_table.c.person_id == _person.c.id),
+        )
+    )
+    .where(chat_table.c.adapter == bindparam("adapter"), chat_table.c.external == bindparam("chat"))
+)
+
+_SEEN = {
+    name: dialect.insert(received_table).on_conflict_do_nothing()
+    for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
+}
+
+
+def first_seen(connection: Connection, adapter: str, key: str, at: datetime) -> bool:
+    """Note an update's id. False when it was handled before."""
+    values = {"adapter": adapter, "key": key, "at": at}
+    return connection.execute(_SEEN[connection.dialect.name], values).rowcount == 1
+
+
+def frame(connection: Connection, adapter: str, chat: str, actor: str) -> Frame | None:
+    """Find chat, person and dialog at once; ``None`` when the chat is new."""
+    row = connection.execute(_FRAME, {"adapter": adapter, "chat": chat, "actor": actor}).first()
+    return None if row is None else Frame._make(row)
+
+
+def open_chat(
+    connection: Connection,
+    adapter: str,
+    external: str,
+    *,
+    private: bool,
+    locale: str,
+    account_id: int | None,
+    now: datetime,
+) -> None:
+    """Remember a chat that has not been seen before."""
+    connection.execute(
+        insert_or_nothing(connection, chat_table),
+        {
+            "adapter": adapter,
+            "external": external,
+            "private": private,
+            "account_id": account_id,
+            "locale": locale,
+            "active": True,
+            "team": False,
+            "created_at": now,
+        },
+    )
+
+
+_OWNER = update(chat_table).where(chat_table.c.id == bindparam("chat")).values(account_id=bindparam("b_account"))
+
+
+def set_owner(connection: Connection, chat_id: int, account_id: int | None) -> None:
+    """Whose private chat this is; ``None`` once they have erased themselves."""
+    connection.execute(_OWNER, {"chat": chat_id, "b_account": account_id})
+
+
+_ACTIVE = update(chat_table).where(chat_table.c.id == bindparam("chat")).values(active=bindparam("b_active"))
+
+
+def set_active(connection: Connection, chat_id: int, active: bool) -> None:
+    """Note whether a chat can be written to."""
+    connection.execute(_ACTIVE, {"chat": chat_id, "b_active": active})
+
+
+def move_chat(connection: Connection, adapter: str, old: str, new: str) -> None:
+    """A chat goes on under another id: everything stored for it follows, in this transaction.
+
+    Messages may have arrived under the new id already; then that newcomer is merged into the old chat.
+    """
+    ids = dict(
+        connection.execute(
+            select(chat_table.c.external, chat_table.c.id).where(
+                chat_table.c.adapter == adapter, chat_table.c.external.in_([old, new])
+            )
+        ).all()
+    )
+    if old not in ids:
+        return
+    if new in ids:
+        for column in _references_to_chat():
+            connection.execute(update(column.table).where(column == ids[new]).values({column: ids[old]}))
+        twice = select(dialog_table.c.person_id).where(dialog_table.c.chat_id == ids[old])
+        newcomer = dialog_table.c.chat_id == ids[new]
+        connection.execute(delete(dialog_table).where(newcomer, dialog_table.c.person_id.in_(twice)))
+        connection.execute(update(dialog_table).where(newcomer).values(chat_id=ids[old]))
+        connection.execute(delete(chat_table).where(chat_table.c.id == ids[new]))
+    connection.execute(update(chat_table).where(chat_table.c.id == ids[old]).values(external=new, active=True))
+
+
+def _references_to_chat() -> Iterator[Any]:
+    """Every column that refers to a chat, but the dialogs', where both chats may have one of the same person."""
+    for table in SQLModel.metadata.sorted_tables:
+        if table is not dialog_table:
+            yield from (key.parent for key in table.foreign_keys if key.column is chat_table.c.id)
+
+
+def _open_dialog(dialect: Any) -> Any:
+    statement = dialect.insert(dialog_table)
+    new = statement.excluded
+    return statement.on_conflict_do_update(
+        index_elements=["chat_id", "person_id"],
+        set_={"step": new.step, "data": new.data, "asked_at": new.asked_at},
+    )
+
+
+_OPEN_DIALOG = {"sqlite": _open_dialog(sqlite), "postgresql": _open_dialog(postgresql)}
+
+_CLOSE_DIALOG = delete(dialog_table).where(
+    dialog_table.c.chat_id == bindparam("chat"), dialog_table.c.person_id == bindparam("person")
+)
+
+
+def open_dialog(
+    connection: Connection, chat_id: int, person_id: int, step: str, data: Mapping[str, Any], now: datetime
+) -> None:
+    """Wait for this person's answer in this chat, in place of any other open question."""
+    connection.execute(
+        _OPEN_DIALOG[connection.dialect.name],
+        {
+            "chat_id": chat_id,
+            "person_id": person_id,
+            "step": step,
+            "data": json.dumps(data, ensure_ascii=False),
+            "asked_at": now,
+        },
+    )
+
+
+def close_dialog(connection: Connection, chat_id: int, person_id: int) -> None:
+    """Wait no longer."""
+    connection.execute(_CLOSE_DIALOG, {"chat": chat_id, "person": person_id})
+
+
+# -- the cursor, and updates that failed --------------------------------------------------------------------
+
+
+def cursor(connection: Connection, adapter: str) -> str | None:
+    """How far this messenger has been read."""
+    return connection.execute(
+        select(cursor_table.c.value).where(cursor_table.c.adapter == adapter)
+    ).scalar_one_or_none()
+
+
+def set_cursor(connection: Connection, adapter: str, value: str) -> None:
+    """Note how far this messenger has been read, in the transaction of what was read."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(cursor_table)
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=["adapter"], set_={"value": statement.excluded.value}),
+        {"adapter": adapter, "value": value},
+    )
+
+
+def keep_failed(
+    connection: Connection, adapter: str, key: str, person_id: int | None, raw: str, error: str, now: datetime
+) -> None:
+    """Keep an update that could not be read or handled."""
+    connection.execute(
+        insert(failed_table),
+        {"adapter": adapter, "key": key, "person_id": person_id, "raw": raw, "error": error, "at": now},
+    )
+
+
+def prune(connection: Connection, now: datetime) -> None:
+    """Forget the ids of old updates, old failures, and questions nobody answered."""
+    connection.execute(delete(received_table).where(received_table.c.at < now - KEEP_SEEN))
+    connection.execute(delete(failed_table).where(failed_table.c.at < now - KEEP_FAILED))
+    connection.execute(delete(dialog_table).where(dialog_table.c.asked_at < now - KEEP_DIALOG))
+
+
+# -- other chats --------------------------------------------------------------------------------------------
+
+
+class Place(NamedTuple):
+    """Where to say something: the chat on its messenger, and its language."""
+
+    adapter: str
+    external: str
+    thread: str | None
+    locale: str
+    active: bool
+
+
+_PLACE = select(
+    chat_table.c.adapter, chat_table.c.external, chat_table.c.thread, chat_table.c.locale, chat_table.c.active
+).where(chat_table.c.id == bindparam("chat"))
+
+
+def place(connection: Connection, chat_id: int) -> Place | None:
+    """Where a chat is."""
+    row = connection.execute(_PLACE, {"chat": chat_id}).first()
+    return None if row is None else Place(*row)
+
+
+def private_chats(connection: Connection, people: Iterable[int]) -> Iterator[tuple[int, Place]]:
+    """Where these people can be told something, one chat each: those who have stopped or are gone are left out."""
+    wanted = list(people)
+    for start in range(0, len(wanted), _PAGE):
+        told: set[int] = set()
+        query = _PRIVATE.where(_person.c.id.in_(wanted[start : start + _PAGE]))
+        for chat_id, person_id, *rest in connection.execute(query).all():
+            if person_id not in told:
+                told.add(person_id)
+                yield chat_id, Place(*rest)
+
+
+_PAGE = 500
+_PRIVATE = (
+    select(
+        chat_table.c.id,
+        _person.c.id,
+        chat_table.c.adapter,
+        chat_table.c.external,
+        chat_table.c.thread,
+        chat_table.c.locale,
+        chat_table.c.active,
+    )
+    .join(_account, _account.c.id == chat_table.c.account_id)
+    .join(_person, _person.c.id == _account.c.person_id)
+    .where(_person.c.stopped_at.is_(None), chat_table.c.active)
+    .order_by(chat_table.c.id.desc())
+)
+
+
+def team_chats(connection: Connection) -> list[int]:
+    """The rooms of the lab's team."""
+    query = select(chat_table.c.id).where(chat_table.c.team, chat_table.c.active)
+    return list(connection.execute(query.order_by(chat_table.c.id)).scalars())

@@ -1,0 +1,228 @@
+"""The database: one transaction per job, in a thread of its own, on SQLite and on PostgreSQL."""
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlmodel import Session
+
+R = TypeVar("R")
+Job = Callable[[Connection], R]
+
+SQLITE_WAIT = 30.0
+"""Seconds a transaction waits for somebody else's lock on the SQLite file before it fails."""
+
+_GROUP = 64
+_POOL = 4
+_FAILED_AS_A_WHOLE = (OperationalError, InterfaceError)
+
+
+class Unavailable(Exception):
+    """The database cannot work now (locked, full, gone): nothing of the job was stored; try again later."""
+
+
+class Storage:
+    """Runs jobs, plain functions of a ``Connection``, each in a transaction that is committed when it returns.
+
+    On SQLite one thread does all of them, and jobs that wait together are committed together, each behind a
+    savepoint of its own. On PostgreSQL a few threads work side by side with a transaction each; jobs that must
+    not run at once take ``serialise``.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.engine = open_engine(url)
+        self._group = _GROUP if self.engine.dialect.name == "sqlite" else 1
+        self._queue: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        workers = 1 if self.engine.dialect.name == "sqlite" else _POOL
+        self._threads = [
+            threading.Thread(target=self._work, name=f"storage-{number}", daemon=True) for number in range(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    async def run(self, job: Job[R]) -> R:
+        """Do ``job`` and commit. Raises ``Unavailable`` when the database failed, else what the job raised."""
+        loop = asyncio.get_running_loop()
+        task = _Task(job, loop, loop.create_future())
+        self._queue.put(task)
+        result: R = await task.future
+        return result
+
+    async def close(self) -> None:
+        """Finish the jobs that wait, then let go of the database."""
+        for _ in self._threads:
+            self._queue.put(None)
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
+        self.engine.dispose()
+
+    def _work(self) -> None:
+        while (task := self._queue.get()) is not None:
+            tasks = [task]
+            while len(tasks) < self._group and not self._queue.empty():
+                following = self._queue.get()
+                if following is None:
+                    self._queue.put(None)
+                    break
+                tasks.append(following)
+            self._transact(tasks)
+
+    def _transact(self, tasks: "list[_Task]") -> None:
+        done: list[tuple[_Task, Any, BaseException | None]] = []
+        try:
+            with self.engine.begin() as connection:
+                for task in tasks:
+                    try:
+                        if len(tasks) == 1:
+                            result = task.job(connection)
+                        else:
+                            with connection.begin_nested():
+                                result = task.job(connection)
+                        done.append((task, result, None))
+                    except _FAILED_AS_A_WHOLE:
+                        raise
+                    except Exception as error:
+                        if len(tasks) == 1:
+                            raise
+                        done.append((task, None, error))
+        except _FAILED_AS_A_WHOLE as error:
+            done = [(task, None, Unavailable(_reason(error))) for task in tasks]
+        except Exception as error:
+            done = [(task, None, error) for task in tasks]
+        _answer(done)
+
+
+class _Task:
+    __slots__ = ("future", "job", "loop")
+
+    def __init__(self, job: Job[Any], loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]) -> None:
+        self.job = job
+        self.loop = loop
+        self.future = future
+
+
+def _answer(done: Iterable[tuple[_Task, Any, BaseException | None]]) -> None:
+    def settle(outcomes: list[tuple[_Task, Any, BaseException | None]]) -> None:
+        for task, result, error in outcomes:
+            if task.future.done():  # whoever asked has gone
+                continue
+            if error is None:
+                task.future.set_result(result)
+            else:
+                task.future.set_exception(error)
+
+    loops: dict[asyncio.AbstractEventLoop, list[tuple[_Task, Any, BaseException | None]]] = {}
+    for outcome in done:
+        loops.setdefault(outcome[0].loop, []).append(outcome)
+    for loop, outcomes in loops.items():
+        try:
+            loop.call_soon_threadsafe(settle, outcomes)
+        except RuntimeError:  # the loop has ended, nobody waits for the answer
+            continue
+
+
+def _reason(error: DBAPIError) -> str:
+    """What the driver said, without the statement and its parameters (they hold people's words)."""
+    return str(error.orig).splitlines()[0] if error.orig is not None else type(error).__name__
+
+
+def open_engine(url: str) -> Engine:
+    """An engine with the settings labbot relies on. A SQLite file is created with its folder."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        if parsed.database:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        engine = create_engine(
+            parsed, hide_parameters=True, connect_args={"timeout": SQLITE_WAIT, "check_same_thread": False}
+        )
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_immediate)
+        return engine
+    if parsed.drivername in ("postgresql", "postgres"):
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    return create_engine(parsed, hide_parameters=True, pool_size=_POOL, max_overflow=1, pool_pre_ping=True)
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # the driver would otherwise begin only before the first write
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def session_in(connection: Connection) -> Session:
+    """An ordinary Session inside a transaction that somebody else commits; closing it keeps what it did."""
+    return Session(connection, expire_on_commit=False, join_transaction_mode="rollback_only")
+
+
+def serialise(connection: Connection, names: Iterable[str]) -> None:
+    """Let nobody else work on these names until the transaction ends.
+
+    Takes PostgreSQL's advisory locks in a fixed order, so that two jobs never wait for each other; on SQLite
+    the one writer does it already.
+    """
+    if connection.dialect.name == "postgresql":
+        for name in sorted(set(names)):
+            connection.execute(_LOCK, {"name": name})
+
+
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
+
+
+def migrate(url: str, revision: str = "head") -> None:
+    """Bring the tables to a revision of ``storage/migrations``, upwards or (by its name) downwards."""
+    engine = open_engine(url)
+    config = _alembic()
+    with engine.connect() as connection:
+        config.attributes["connection"] = connection
+        script = ScriptDirectory.from_config(config)
+        if revision == "head" or _is_newer(script, revision, current(connection)):
+            command.upgrade(config, revision)
+        else:
+            command.downgrade(config, revision)
+    engine.dispose()
+
+
+def is_current(url: str) -> bool:
+    """Whether the tables are at the newest revision."""
+    engine = open_engine(url)
+    try:
+        with engine.connect() as connection:
+            return current(connection) == ScriptDirectory.from_config(_alembic()).get_current_head()
+    finally:
+        engine.dispose()
+
+
+def current(connection: Connection) -> str | None:
+    """The revision the tables are at, ``None`` for an empty database."""
+    from alembic.runtime.migration import MigrationContext
+
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _is_newer(script: ScriptDirectory, revision: str, than: str | None) -> bool:
+    if revision == "base":
+        return False
+    newer = [entry.revision for entry in script.iterate_revisions("head", than or "base")]
+    return revision in newer
+
+
+def _alembic() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config

@@ -1,0 +1,113 @@
+"""Leaving: what happens to each table's rows when a person erases themselves. No table may be forgotten."""
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Select, delete, func, or_, select, update
+from sqlmodel import Session, col
+
+from storage.conversation import Chat, Dialog, Failed
+from storage.ideas import Comment, Follow, Idea, Support
+from storage.outbox import Outbox
+from storage.people import Account, Attempt, Person
+
+Rule = Callable[[Session, int, bool], None]
+
+
+def erase(session: Session, person_id: int, keep_ideas: bool) -> None:
+    """Forget a person. With ``keep_ideas`` their ideas and comments stay, signed by nobody; else they go too."""
+    for rule in RULES.values():
+        if not isinstance(rule, str):
+            rule(session, person_id, keep_ideas)
+    session.expire_all()
+
+
+def _private_chats(person_id: int) -> Select[Any]:
+    return (
+        select(col(Chat.id))
+        .join(Account, col(Account.id) == col(Chat.account_id))
+        .where(col(Account.person_id) == person_id)
+    )
+
+
+def _supports(session: Session, person_id: int, _keep: bool) -> None:
+    mine = select(col(Support.idea_id)).where(col(Support.person_id) == person_id)
+    session.execute(update(Idea).where(col(Idea.id).in_(mine)).values(supports=col(Idea.supports) - 1))
+    session.execute(delete(Support).where(col(Support.person_id) == person_id))
+
+
+def _follows(session: Session, person_id: int, _keep: bool) -> None:
+    session.execute(delete(Follow).where(col(Follow.person_id) == person_id))
+
+
+def _comments(session: Session, person_id: int, keep: bool) -> None:
+    mine = col(Comment.author_id) == person_id
+    if keep:
+        session.execute(update(Comment).where(mine).values(author_id=None))
+        return
+    said = select(func.count()).where(col(Comment.idea_id) == col(Idea.id), mine).correlate(Idea).scalar_subquery()
+    touched = select(col(Comment.idea_id)).where(mine)
+    session.execute(update(Idea).where(col(Idea.id).in_(touched)).values(comments=col(Idea.comments) - said))
+    session.execute(delete(Comment).where(mine))
+
+
+def _ideas(session: Session, person_id: int, keep: bool) -> None:
+    mine = col(Idea.author_id) == person_id
+    if keep:
+        forgotten = {"author_id": None, "named": False, "source_chat_id": None, "source": None}
+        session.execute(update(Idea).where(mine).values(**forgotten))
+        return
+    ids = select(col(Idea.id)).where(mine)
+    for table in (Support, Follow, Comment):
+        session.execute(delete(table).where(col(table.idea_id).in_(ids)))
+    session.execute(delete(Idea).where(mine))
+
+
+def _dialogs(session: Session, person_id: int, _keep: bool) -> None:
+    session.execute(delete(Dialog).where(col(Dialog.person_id) == person_id))
+
+
+def _failed(session: Session, person_id: int, _keep: bool) -> None:
+    session.execute(delete(Failed).where(col(Failed.person_id) == person_id))
+
+
+def _outbox(session: Session, person_id: int, _keep: bool) -> None:
+    theirs = or_(col(Outbox.person_id) == person_id, col(Outbox.chat_id).in_(_private_chats(person_id)))
+    session.execute(delete(Outbox).where(theirs))
+
+
+def _chats(session: Session, person_id: int, _keep: bool) -> None:
+    # The chat itself goes when the goodbye is delivered (storage.outbox.close_left_chats).
+    mine = update(Chat).where(col(Chat.id).in_(_private_chats(person_id)))
+    session.execute(mine.values(account_id=None), execution_options={"synchronize_session": False})
+
+
+def _accounts(session: Session, person_id: int, _keep: bool) -> None:
+    session.execute(delete(Account).where(col(Account.person_id) == person_id))
+
+
+def _attempts(session: Session, person_id: int, _keep: bool) -> None:
+    session.execute(delete(Attempt).where(col(Attempt.person_id) == person_id))
+
+
+def _person(session: Session, person_id: int, _keep: bool) -> None:
+    session.execute(delete(Person).where(col(Person.id) == person_id))
+
+
+RULES: dict[str, Rule | str] = {
+    "support": _supports,
+    "follow": _follows,
+    "comment": _comments,
+    "idea": _ideas,
+    "dialog": _dialogs,
+    "failed": _failed,
+    "outbox": _outbox,
+    "chat": _chats,
+    "account": _accounts,
+    "attempt": _attempts,
+    "person": _person,
+    "received": "holds ids of updates only, for three days",
+    "cursor": "is about a messenger, not about people",
+    "invite": "holds digests of codes, not who claimed them",
+}
+"""What happens to each table's rows, in the order that foreign keys allow; a text says why nothing does."""

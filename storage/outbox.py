@@ -1,0 +1,293 @@
+"""What is still to be said: messages as they shall look, how far that is true, and the choices under them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Index, bindparam, case, delete, func, insert, select, text, update
+from sqlmodel import Field, SQLModel
+
+from storage.conversation import chat_table, partial, set_active, table_of
+
+PENDING, DELIVERED, UNDELIVERABLE, UNSURE = "pending", "delivered", "undeliverable", "unsure"
+
+KEEP_DELIVERED = timedelta(days=7)
+"""How long a delivered message without choices is remembered."""
+
+KEEP_CHOICES = timedelta(days=365)
+"""How long the buttons of a delivered message work."""
+
+
+class Outbox(SQLModel, table=True):
+    """A message of ours as it shall look, and how far that is true on the messenger.
+
+    ``version`` counts what we wanted to show; a delivery ends the row only if that has not changed meanwhile, so
+    many changes are delivered as one. ``external`` is the messenger's id of it: without one it is sent, with one
+    it is edited, and with one but no ``html`` it is taken away. Once delivered, its words are forgotten; its
+    choices stay as long as they can be pressed.
+    """
+
+    __table_args__ = (
+        Index("ix_outbox_pending", "adapter", "bulk", "id", **partial("state = 'pending'")),
+        Index("ix_outbox_trouble", "adapter", "state", **partial("state IN ('undeliverable', 'unsure')")),
+        Index("ix_outbox_external", "chat_id", "external", **partial("external IS NOT NULL")),
+        Index("ix_outbox_choices", "chat_id", "id", **partial("choices IS NOT NULL")),
+        Index("ix_outbox_subject", "subject", "chat_id", **partial("subject IS NOT NULL")),
+        Index("ix_outbox_person", "person_id", **partial("person_id IS NOT NULL")),
+        Index("ix_outbox_queued_at", "queued_at"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    chat_id: int = Field(foreign_key="chat.id")
+    adapter: str
+    bulk: bool = False
+    thread: str | None = None
+    reply_to: str | None = None
+    question: bool = False
+    person_id: int | None = Field(default=None, foreign_key="person.id")
+    html: str | None = None
+    choices: str | None = None
+    revision: int = 0
+    attachment: str | None = None
+    subject: str | None = None
+    version: int = 1
+    external: str | None = None
+    state: str = PENDING
+    unsure: int = 0
+    error: str | None = None
+    queued_at: datetime
+
+
+outbox_table = table_of(Outbox)
+
+
+# -- choices on the screen ----------------------------------------------------------------------------------
+
+
+class Shown(NamedTuple):
+    """A message of ours with choices: what each means, and whom it asks (``None``: everybody there)."""
+
+    id: int
+    choices: str | None
+    revision: int
+    person_id: int | None
+    subject: str | None
+
+
+_SHOWN = select(
+    outbox_table.c.id,
+    outbox_table.c.choices,
+    outbox_table.c.revision,
+    outbox_table.c.person_id,
+    outbox_table.c.subject,
+)
+_SHOWN_AS = _SHOWN.where(outbox_table.c.chat_id == bindparam("chat"), outbox_table.c.external == bindparam("external"))
+_SHOWN_LAST = (
+    _SHOWN.where(outbox_table.c.chat_id == bindparam("chat"), outbox_table.c.choices.is_not(None))
+    .order_by(outbox_table.c.id.desc())
+    .limit(1)
+)
+
+
+def shown(connection: Connection, chat_id: int, external: str) -> Shown | None:
+    """Our message that the messenger calls ``external``."""
+    row = connection.execute(_SHOWN_AS, {"chat": chat_id, "external": external}).first()
+    return None if row is None else Shown(*row)
+
+
+def shown_last(connection: Connection, chat_id: int) -> Shown | None:
+    """Our newest message with choices in a chat: a typed number means its choices."""
+    row = connection.execute(_SHOWN_LAST, {"chat": chat_id}).first()
+    return None if row is None else Shown(*row)
+
+
+def copies(connection: Connection, subject: str, chat_id: int) -> Sequence[tuple[int, str, str]]:
+    """Our messages that show a subject in a chat: their id, its messenger and its locale."""
+    query = (
+        select(outbox_table.c.id, outbox_table.c.adapter, chat_table.c.locale)
+        .join(chat_table, chat_table.c.id == outbox_table.c.chat_id)
+        .where(outbox_table.c.subject == subject, outbox_table.c.chat_id == chat_id, chat_table.c.active)
+    )
+    return [(row, adapter, locale) for row, adapter, locale in connection.execute(query)]
+
+
+# -- the outbox ---------------------------------------------------------------------------------------------
+
+_NEW = insert(outbox_table)
+
+
+def queue_messages(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Messages to be sent; all rows have the same keys."""
+    connection.execute(_NEW, rows)
+
+
+_REVISE = (
+    update(outbox_table)
+    .where(outbox_table.c.id == bindparam("b_row"), outbox_table.c.state.in_([PENDING, DELIVERED]))
+    .values(
+        html=bindparam("b_html"),
+        choices=bindparam("b_choices"),
+        # A press made on the choices before must not be taken for one of these.
+        revision=case(
+            (outbox_table.c.choices.is_not_distinct_from(bindparam("b_choices")), outbox_table.c.revision),
+            else_=outbox_table.c.revision + 1,
+        ),
+        version=outbox_table.c.version + 1,
+        state=PENDING,
+        queued_at=bindparam("b_now"),
+    )
+)
+
+
+def revise(connection: Connection, row: int, html: str | None, choices: str | None, now: datetime) -> None:
+    """A message shall look otherwise from now on; without ``html`` it shall go away."""
+    connection.execute(_REVISE, {"b_row": row, "b_html": html, "b_choices": choices, "b_now": now})
+
+
+class Due(NamedTuple):
+    """A message to be delivered now: everything the messenger needs, in the row's own words."""
+
+    id: int
+    chat_id: int
+    chat: str
+    private: bool
+    thread: str | None
+    bulk: bool
+    reply_to: str | None
+    question: bool
+    html: str | None
+    choices: str | None
+    revision: int
+    attachment: str | None
+    version: int
+    external: str | None
+    unsure: int
+    queued_at: datetime
+
+
+_DUE = (
+    select(
+        outbox_table.c.id,
+        outbox_table.c.chat_id,
+        chat_table.c.external,
+        chat_table.c.private,
+        outbox_table.c.thread,
+        outbox_table.c.bulk,
+        outbox_table.c.reply_to,
+        outbox_table.c.question,
+        outbox_table.c.html,
+        outbox_table.c.choices,
+        outbox_table.c.revision,
+        outbox_table.c.attachment,
+        outbox_table.c.version,
+        outbox_table.c.external,
+        outbox_table.c.unsure,
+        outbox_table.c.queued_at,
+    )
+    .join(chat_table, chat_table.c.id == outbox_table.c.chat_id)
+    .where(
+        outbox_table.c.adapter == bindparam("adapter"),
+        outbox_table.c.bulk == bindparam("bulk"),
+        outbox_table.c.state == text("'pending'"),
+        outbox_table.c.chat_id.not_in(bindparam("busy", expanding=True)),
+    )
+    .order_by(outbox_table.c.id)
+    .limit(bindparam("most"))
+)
+
+
+def due(connection: Connection, adapter: str, bulk: bool, busy: Sequence[int], most: int) -> list[Due]:
+    """The oldest messages waiting for chats that are not ``busy``."""
+    values = {"adapter": adapter, "bulk": bulk, "busy": list(busy), "most": most}
+    return [Due._make(row) for row in connection.execute(_DUE, values)]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one delivery ended. ``external`` is the messenger's id of the message, once it has one."""
+
+    id: int
+    version: int
+    state: str
+    external: str | None = None
+    error: str | None = None
+    unsure: int = 0
+
+
+_MARK = (
+    update(outbox_table)
+    .where(outbox_table.c.id == bindparam("b_row"))
+    .values(
+        external=func.coalesce(bindparam("b_external"), outbox_table.c.external),
+        unsure=bindparam("b_unsure"),
+        error=bindparam("b_error"),
+        # Wanted otherwise while it was under way: it is due again.
+        state=case((outbox_table.c.version != bindparam("b_version"), text("'pending'")), else_=bindparam("b_state")),
+        html=case(
+            (
+                (outbox_table.c.version == bindparam("b_version")) & (bindparam("b_state") != text("'pending'")),
+                None,
+            ),
+            else_=outbox_table.c.html,
+        ),
+    )
+)
+
+
+def mark(connection: Connection, outcomes: Sequence[Outcome]) -> None:
+    """Note how deliveries ended. The words of what is over are forgotten."""
+    connection.execute(_MARK, [_values(outcome) for outcome in outcomes])
+
+
+def _values(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "b_row": outcome.id,
+        "b_version": outcome.version,
+        "b_state": outcome.state,
+        "b_external": outcome.external,
+        "b_error": outcome.error,
+        "b_unsure": outcome.unsure,
+    }
+
+
+def chat_is_gone(connection: Connection, chat_id: int, reason: str) -> None:
+    """Nothing can be written there any more: what waited for it ends with it."""
+    set_active(connection, chat_id, False)
+    connection.execute(
+        update(outbox_table)
+        .where(outbox_table.c.chat_id == chat_id, outbox_table.c.state == PENDING)
+        .values(state=UNDELIVERABLE, error=reason, html=None)
+    )
+
+
+def count(connection: Connection) -> Mapping[tuple[str, str], int]:
+    """How many messages there are by adapter and state, but the delivered ones."""
+    rows = connection.execute(
+        select(outbox_table.c.adapter, outbox_table.c.state, func.count())
+        .where(outbox_table.c.state.in_([PENDING, UNDELIVERABLE, UNSURE]))
+        .group_by(outbox_table.c.adapter, outbox_table.c.state)
+    )
+    return {(adapter, state): number for adapter, state, number in rows}
+
+
+def close_left_chats(connection: Connection) -> None:
+    """Remove the private chats of people who have erased themselves, once their goodbye is delivered."""
+    waiting = select(outbox_table.c.chat_id).where(outbox_table.c.state == PENDING)
+    left = chat_table.c.private & chat_table.c.account_id.is_(None)
+    over = list(connection.execute(select(chat_table.c.id).where(left, chat_table.c.id.not_in(waiting))).scalars())
+    if over:
+        connection.execute(delete(outbox_table).where(outbox_table.c.chat_id.in_(over)))
+        connection.execute(delete(chat_table).where(chat_table.c.id.in_(over)))
+
+
+def prune(connection: Connection, now: datetime) -> None:
+    """Forget delivered messages that nobody needs any more."""
+    over = outbox_table.c.state != PENDING
+    connection.execute(
+        delete(outbox_table).where(
+            over, outbox_table.c.choices.is_(None), outbox_table.c.queued_at < now - KEEP_DELIVERED
+        )
+    )
+    connection.execute(delete(outbox_table).where(over, outbox_table.c.queued_at < now - KEEP_CHOICES))

@@ -1,0 +1,361 @@
+"""People: who takes part, under which pseudonym, with which role, and how they leave without a trace."""
+
+import hashlib
+import secrets
+import unicodedata
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from sqlalchemy import UniqueConstraint, func, update
+from sqlmodel import Field, Session, SQLModel, col, select
+
+INVITE_LASTS = timedelta(days=7)
+"""How long a code from ``labbot invite`` can be used."""
+
+INVITE_TRIES = 5
+"""How many wrong codes a person may try in an hour."""
+
+LONGEST_NAME = 40
+"""The longest pseudonym or name, in characters."""
+
+
+class Role(StrEnum):
+    """What a person may do; each role may do all that the ones before it may."""
+
+    PARTICIPANT = "participant"
+    MODERATOR = "moderator"
+    ORGANISER = "organiser"
+    LEAD = "lead"
+
+    def covers(self, other: "Role") -> bool:
+        order = list(Role)
+        return order.index(self) >= order.index(other)
+
+
+class Group(StrEnum):
+    """The part of society a person speaks for, if they choose to tell."""
+
+    CITIZEN = "citizen"
+    INITIATIVE = "initiative"
+    ADMINISTRATION = "administration"
+    POLITICS = "politics"
+    BUSINESS = "business"
+    SCIENCE = "science"
+    LAB = "lab"
+
+
+class Person(SQLModel, table=True):
+    """Somebody who takes part. Everything else refers to a person, never to an account.
+
+    ``handle`` is the pseudonym as it is compared: two people cannot have the same. ``name`` is only there when
+    the person has typed one to sign with. ``notice`` is the version of the privacy notice they have been shown.
+    """
+
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: int | None = Field(default=None, primary_key=True)
+    pseudonym: str
+    handle: str = Field(unique=True)
+    name: str | None = None
+    role: str = Role.PARTICIPANT
+    group: str | None = None
+    locale: str | None = None
+    notice: int = 0
+    stopped_at: datetime | None = None
+    created_at: datetime
+
+
+class Account(SQLModel, table=True):
+    """A person's account on a messenger; ``external`` is the messenger's id, the only thing kept of it."""
+
+    __table_args__ = (UniqueConstraint("adapter", "external"), {"sqlite_autoincrement": True})
+
+    id: int | None = Field(default=None, primary_key=True)
+    person_id: int = Field(foreign_key="person.id", index=True)
+    adapter: str
+    external: str
+    created_at: datetime
+
+
+class Invite(SQLModel, table=True):
+    """A code that makes whoever claims it an organiser, once. Only its digest is stored."""
+
+    digest: str = Field(primary_key=True)
+    role: str
+    created_at: datetime
+    claimed_at: datetime | None = None
+
+
+class Attempt(SQLModel, table=True):
+    """A wrong code somebody has tried."""
+
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: int | None = Field(default=None, primary_key=True)
+    person_id: int = Field(foreign_key="person.id", index=True)
+    at: datetime
+
+
+class NameTaken(Exception):
+    """Another person has this pseudonym already."""
+
+
+class NameUnfit(Exception):
+    """This cannot be a name: empty, too long, or without a letter."""
+
+
+# German adjectives take the noun's gender: their ending is the noun's second part.
+_ADJECTIVES = [
+    "Blau",
+    "Bunt",
+    "Eifrig",
+    "Flink",
+    "Freundlich",
+    "Froh",
+    "Geduldig",
+    "Gelb",
+    "Golden",
+    "Groß",
+    "Grün",
+    "Heiter",
+    "Hell",
+    "Herzlich",
+    "Klar",
+    "Klein",
+    "Klug",
+    "Kühn",
+    "Leis",
+    "Lustig",
+    "Munter",
+    "Mutig",
+    "Neu",
+    "Neugierig",
+    "Pfiffig",
+    "Rasch",
+    "Rot",
+    "Rund",
+    "Sanft",
+    "Schnell",
+    "Silbern",
+    "Sonnig",
+    "Still",
+    "Stolz",
+    "Tapfer",
+    "Wach",
+    "Warm",
+    "Weit",
+    "Wild",
+    "Windig",
+    "Zart",
+]
+_NOUNS = [
+    "Turm:er",
+    "Baum:er",
+    "Bach:er",
+    "Garten:er",
+    "Hafen:er",
+    "Kran:er",
+    "Markt:er",
+    "Park:er",
+    "Platz:er",
+    "Steg:er",
+    "Stern:er",
+    "Weg:er",
+    "Wind:er",
+    "Wald:er",
+    "Apfel:er",
+    "Igel:er",
+    "Spatz:er",
+    "Fuchs:er",
+    "Dachs:er",
+    "Falke:er",
+    "Brücke:e",
+    "Wiese:e",
+    "Linde:e",
+    "Laterne:e",
+    "Mühle:e",
+    "Schwalbe:e",
+    "Amsel:e",
+    "Eule:e",
+    "Biene:e",
+    "Birke:e",
+    "Buche:e",
+    "Eiche:e",
+    "Gasse:e",
+    "Quelle:e",
+    "Insel:e",
+    "Wolke:e",
+    "Schwebebahn:e",
+    "Treppe:e",
+    "Rad:es",
+    "Haus:es",
+    "Boot:es",
+    "Dach:es",
+    "Fenster:es",
+    "Feld:es",
+    "Tor:es",
+    "Ufer:es",
+    "Blatt:es",
+    "Nest:es",
+    "Reh:es",
+    "Eichhörnchen:es",
+    "Rotkehlchen:es",
+    "Segel:es",
+    "Werk:es",
+]
+
+
+def _invented(attempt: int) -> str:
+    """A name like „Grüner Turm“; later attempts carry a number, longer each time."""
+    noun, _, ending = secrets.choice(_NOUNS).partition(":")
+    number = f" {secrets.randbelow(10 ** (attempt + 1)) + 2}" if attempt else ""
+    return f"{secrets.choice(_ADJECTIVES)}{ending} {noun}{number}"
+
+
+def handle_of(pseudonym: str) -> str:
+    """A name as it is compared: look-alikes by case, width, accents' encoding and spaces are one name."""
+    folded = unicodedata.normalize("NFKC", pseudonym).casefold()
+    return " ".join("".join(sign for sign in folded if unicodedata.category(sign) != "Cf").split())
+
+
+def arrive(session: Session, adapter: str, external: str, now: datetime) -> Account:
+    """A person writes for the first time: give them an account and an invented pseudonym."""
+    person = Person(pseudonym="", handle="", created_at=now)
+    person.pseudonym, person.handle = _free_pseudonym(session)
+    session.add(person)
+    session.flush()
+    assert person.id is not None
+    account = Account(person_id=person.id, adapter=adapter, external=external, created_at=now)
+    session.add(account)
+    session.flush()
+    return account
+
+
+def _free_pseudonym(session: Session) -> tuple[str, str]:
+    attempt = 0
+    while True:
+        pseudonym = _invented(attempt)
+        handle = handle_of(pseudonym)
+        if session.exec(select(Person.id).where(Person.handle == handle)).first() is None:
+            return pseudonym, handle
+        attempt += 1
+
+
+def renew_pseudonym(session: Session, person_id: int) -> str:
+    """Give a person another invented pseudonym."""
+    person = session.get_one(Person, person_id)
+    person.pseudonym, person.handle = _free_pseudonym(session)
+    session.add(person)
+    session.flush()
+    return person.pseudonym
+
+
+def proper_name(words: str) -> str:
+    """A name as it is shown, on one line. Raises ``NameUnfit``."""
+    shown = " ".join("".join(sign for sign in words if unicodedata.category(sign)[0] != "C" or sign.isspace()).split())
+    if not 1 <= len(shown) <= LONGEST_NAME or not any(sign.isalpha() for sign in shown):
+        raise NameUnfit(words)
+    return shown
+
+
+def rename(session: Session, person_id: int, words: str) -> str:
+    """Choose another pseudonym. Raises ``NameUnfit`` or ``NameTaken``."""
+    pseudonym = proper_name(words)
+    handle = handle_of(pseudonym)
+    owner = session.exec(select(Person.id).where(Person.handle == handle)).first()
+    if owner is not None and owner != person_id:
+        raise NameTaken(pseudonym)
+    person = session.get_one(Person, person_id)
+    person.pseudonym, person.handle = pseudonym, handle
+    session.add(person)
+    session.flush()
+    return pseudonym
+
+
+# -- roles --------------------------------------------------------------------------------------------------
+
+
+def invite(session: Session, role: Role, now: datetime) -> str:
+    """A new one-time code for a role; it is shown once and only its digest is kept."""
+    code = secrets.token_hex(8)
+    session.add(Invite(digest=_digest(code), role=role, created_at=now))
+    session.flush()
+    return code
+
+
+def claim(session: Session, person_id: int, code: str, now: datetime) -> Role | None:
+    """Take the role a code gives. ``None`` when the code is wrong, used or too old, or after too many tries.
+
+    A wrong code is 64 bits away from a right one and five may be tried in an hour, so none can be guessed.
+    """
+    hour_ago = now - timedelta(hours=1)
+    tries = session.exec(select(func.count()).where(Attempt.person_id == person_id, col(Attempt.at) > hour_ago)).one()
+    if tries >= INVITE_TRIES:
+        return None
+    used = session.execute(
+        update(Invite)
+        .where(
+            col(Invite.digest) == _digest(code.strip().lower()),
+            col(Invite.claimed_at).is_(None),
+            col(Invite.created_at) > now - INVITE_LASTS,
+        )
+        .values(claimed_at=now)
+        .returning(col(Invite.role))
+    ).scalar_one_or_none()
+    if used is None:
+        session.add(Attempt(person_id=person_id, at=now))
+        session.flush()
+        return None
+    person = session.get_one(Person, person_id)
+    role = Role(used)
+    if not Role(person.role).covers(role):
+        person.role = role
+        session.add(person)
+        session.flush()
+    return role
+
+
+def _digest(code: str) -> str:
+    return hashlib.sha256(code.encode()).hexdigest()
+
+
+def prune(session: Session, now: datetime) -> None:
+    """Forget codes and attempts that are over."""
+    for attempt in session.exec(select(Attempt).where(col(Attempt.at) < now - timedelta(days=1))):
+        session.delete(attempt)
+    for old in session.exec(select(Invite).where(col(Invite.created_at) < now - INVITE_LASTS)):
+        session.delete(old)
+
+
+# -- export -------------------------------------------------------------------------------------------------
+
+
+class PersonLine(NamedTuple):
+    """One line of ``labbot export people``."""
+
+    id: int
+    pseudonym: str
+    roles: Sequence[str]
+    locale: str | None
+    accounts: Sequence[str]
+    created_at: datetime
+
+
+def export(session: Session, page: int = 1000) -> Iterator[PersonLine]:
+    """Everybody, in keyset pages of ``page`` people."""
+    last = 0
+    while people := session.exec(
+        select(Person).where(col(Person.id) > last).order_by(col(Person.id)).limit(page)
+    ).all():
+        ids = [person.id for person in people]
+        accounts: dict[Any, list[str]] = {}
+        for account in session.exec(select(Account).where(col(Account.person_id).in_(ids)).order_by(col(Account.id))):
+            accounts.setdefault(account.person_id, []).append(account.adapter)
+        for person in people:
+            assert person.id is not None
+            last = person.id
+            yield PersonLine(
+                person.id, person.pseudonym, [person.role], person.locale, accounts.get(last, []), person.created_at
+            )
