@@ -89,6 +89,11 @@ class Dispatch:
         for name in done.adapters:
             self.wake(name)
 
+    async def answered(self) -> None:
+        """Wait until every press so far has been answered."""
+        if self._answers:
+            await asyncio.wait(self._answers)
+
     async def tick(self, name: str, handler: Callable[[Turn], None]) -> None:
         """Let a scheduled function do its turn; one that fails is logged and called again next time."""
 
@@ -162,9 +167,7 @@ class Dispatch:
     ) -> None:
         found = conversation.frame(connection, adapter, update.chat.id, update.actor.id)
         person = None if found is None else found.person_id
-        conversation.keep_failed(
-            connection, adapter, update.key, person, batch.raw.get(update.key, ""), error, now
-        )
+        conversation.keep_failed(connection, adapter, update.key, person, batch.raw.get(update.key, ""), error, now)
 
     def _answer(
         self, connection: Connection, adapter: str, update: Update, now: datetime, done: Done, words: Text

@@ -177,7 +177,7 @@ _FRAME = (
 )
 
 _SEEN = {
-    name: dialect.insert(received_table).on_conflict_do_nothing()
+    name: dialect.insert(received_table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
     for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
 }
 

@@ -250,8 +250,9 @@ def unfollow(session: Session, number: int, person_id: int) -> None:
 
 def _add(session: Session, table: type[Support] | type[Follow], number: int, person_id: int, now: datetime) -> bool:
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table).values(idea_id=number, person_id=person_id, at=now).on_conflict_do_nothing()
-    return bool(session.execute(statement).rowcount)  # type: ignore[attr-defined]
+    statement = dialect.insert(table).values(idea_id=number, person_id=person_id, at=now)
+    new = statement.on_conflict_do_nothing().returning(col(table.idea_id))
+    return session.execute(new).first() is not None
 
 
 def comment(session: Session, number: int, author_id: int, text: str, team: bool, now: datetime) -> Comment:

