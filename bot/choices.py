@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from markupsafe import escape
 
-_TYPED_NUMBER = re.compile(r"[\s(\[#]*(\d{1,3})[\s.)\]:]*")
+_TYPED_NUMBER = re.compile(r"[\s(\[]*(\d{1,3})[\s.)\]:]*")
 _TOKEN = re.compile(r"<(/?)([a-z]+)[^>]*>|&[a-z]+;|&#\d+;|.", re.DOTALL)
 
 

@@ -15,11 +15,11 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from bot.clock import Time
 from bot.metrics import Metrics
 from bot.port import Adapter
-from bot.router import Router
-from bot.turn import Dialog, Here, Lab, Refusal, Turn, You
-from bot.types import Batch, Edited, Left, Moved, Pressed, Retracted, Said, T, Text, Unreadable, Update
+from bot.router import OUT_OF_DATE, Router
+from bot.turn import Dialog, Here, Lab, Turn, You
+from bot.types import Batch, Edited, Left, Moved, Pressed, Retracted, Said, T, Unreadable, Update
 from storage import conversation, outbox, people
-from storage.engine import Storage, Unavailable, serialise, session_in
+from storage.engine import Storage, Unavailable, savepoint, serialise
 from storage.people import Role
 
 log = structlog.get_logger()
@@ -98,9 +98,9 @@ class Dispatch:
         """Let a scheduled function do its turn; one that fails is logged and called again next time."""
 
         def job(connection: Connection) -> set[str]:
-            turn = Turn(connection, self.lab, self.time.now())
-            handler(turn)
-            return turn.finish()
+            with Turn(connection, self.lab, self.time.now()) as turn:
+                handler(turn)
+            return turn.adapters
 
         try:
             for adapter in await self.storage.run(job):
@@ -123,9 +123,11 @@ class Dispatch:
         done = Done()
         chats = (f"{adapter}:{update.chat.id}" for update in batch.updates if not isinstance(update, Unreadable))
         serialise(connection, chats)
+        new = conversation.unseen(connection, adapter, [update.key for update in batch.updates], now)
         for update in batch.updates:
-            if not conversation.first_seen(connection, adapter, update.key, now):
+            if update.key not in new:
                 continue
+            new.discard(update.key)  # the same one may be there twice
             kind = type(update).__name__.lower()
             done.kinds[kind] = done.kinds.get(kind, 0) + 1
             if isinstance(update, Unreadable):
@@ -142,13 +144,7 @@ class Dispatch:
     ) -> None:
         """One turn behind a savepoint: what it does is kept as a whole, or not at all."""
         try:
-            with connection.begin_nested():
-                turn = self._turn(connection, adapter, update, now)
-                if turn is not None:
-                    self.router.respond(turn, update)
-                    self._finish(turn, update, done)
-        except Refusal as refusal:
-            self._answer(connection, adapter, update, now, done, refusal.why)
+            self._in_turn(connection, adapter, update, now, done, lambda turn: self.router.respond(turn, update))
         except (OperationalError, InterfaceError):
             raise  # the database itself failed: the whole batch is tried again
         except Exception as error:
@@ -156,7 +152,7 @@ class Dispatch:
             self._keep(connection, adapter, update, batch, now, f"{type(error).__name__} at {_where(error)}")
             if isinstance(update, Said | Pressed):
                 try:
-                    self._answer(connection, adapter, update, now, done, SORRY)
+                    self._in_turn(connection, adapter, update, now, done, lambda turn: turn.toast(SORRY))
                 except (OperationalError, InterfaceError):
                     raise
                 except Exception as again:  # the update is kept; not even an apology may hold up the others
@@ -169,20 +165,27 @@ class Dispatch:
         person = None if found is None else found.person_id
         conversation.keep_failed(connection, adapter, update.key, person, batch.raw.get(update.key, ""), error, now)
 
-    def _answer(
-        self, connection: Connection, adapter: str, update: Update, now: datetime, done: Done, words: Text
+    def _in_turn(
+        self,
+        connection: Connection,
+        adapter: str,
+        update: Update,
+        now: datetime,
+        done: Done,
+        act: Callable[[Turn], None],
     ) -> None:
-        """Say only this, where a handler has said no or has failed."""
-        with connection.begin_nested():
+        with savepoint(connection):
             turn = self._turn(connection, adapter, update, now)
-            if turn is not None:
-                turn.toast(words)
-                self._finish(turn, update, done)
-
-    def _finish(self, turn: Turn, update: Update, done: Done) -> None:
-        done.adapters |= turn.finish()
-        if isinstance(update, Pressed):
-            done.notes.append((update, turn.note or ""))
+            if turn is None:
+                if isinstance(update, Pressed):  # whoever pressed waits for an answer
+                    words = self.lab.catalogues[self.lab.catalogues.best(update.actor.locale)]
+                    done.notes.append((update, words.plain(OUT_OF_DATE)))
+                return
+            with turn:
+                act(turn)
+            done.adapters |= turn.adapters
+            if isinstance(update, Pressed):
+                done.notes.append((update, turn.note or ""))
 
     def _turn(self, connection: Connection, adapter: str, update: Update, now: datetime) -> Turn | None:
         """The turn of an update, or ``None`` where there is nobody to answer."""
@@ -194,21 +197,17 @@ class Dispatch:
             if found is not None:
                 outbox.chat_is_gone(connection, found.chat_id, "the chat is gone")
             return None
-        if isinstance(update, Edited | Retracted) and found is None:
-            return None
         new = found is None or found.person_id is None
         if new:
+            if not self._addressed(connection, update, found):
+                return None
             found = self._meet(connection, adapter, update, found, now)
         assert found is not None
         if not found.active:
             conversation.set_active(connection, found.chat_id, True)
         chat = Here(found.chat_id, update.chat, update.private, found.locale, found.team)
         if update.actor.anonymous:
-            turn = Turn(connection, self.lab, now, chat=chat, update=update)
-            if isinstance(update, Said) and update.command is not None:
-                turn.say(T("I cannot tell who you are, because you write as the group. Please write as yourself."))
-                turn.finish()
-            return None
+            return Turn(connection, self.lab, now, chat=chat, update=update)
         assert found.person_id is not None and found.pseudonym is not None and found.role is not None
         person = You(
             found.person_id,
@@ -221,6 +220,21 @@ class Dispatch:
         dialog = None if found.step is None else Dialog.stored(found.step, found.data)
         return Turn(connection, self.lab, now, chat=chat, person=person, dialog=dialog, update=update)
 
+    def _addressed(self, connection: Connection, update: Update, found: conversation.Frame | None) -> bool:
+        """Whether somebody we do not know turns to us; of those who only talk to each other nothing is stored."""
+        match update:
+            case Said():
+                if update.private or update.mentioned or update.command is not None:
+                    return True
+                if found is None or update.reply_to is None:
+                    return False
+                return outbox.shown(connection, found.chat_id, update.reply_to.id) is not None
+            case Pressed():
+                return not (update.private or update.actor.anonymous)  # in private, they have erased themselves
+            case Edited() | Retracted():
+                return False
+        return True
+
     def _meet(
         self,
         connection: Connection,
@@ -232,8 +246,7 @@ class Dispatch:
         """Remember a chat or a person that has not been here before: the ids, and nothing else."""
         account = None if found is None else found.account_id
         if account is None and not update.actor.anonymous:
-            with session_in(connection) as session:
-                account = people.arrive(session, adapter, update.actor.id, now).id
+            account = people.arrive(connection, adapter, update.actor.id, now)
         if found is None:
             conversation.open_chat(
                 connection,

@@ -27,6 +27,9 @@ Make = Callable[[Session, str, Iterable[str]], bytes]
 FIRST_RETRY, LONGEST_RETRY = 0.5, 60.0
 """Seconds to wait after the first failed try, and at most; doubled each time, with jitter."""
 
+TIMER = 0.001
+"""Seconds that a timer may be early; the pacer's average stays exact."""
+
 AHEAD = 2
 """How many messages are read ahead for each one that may be under way."""
 
@@ -66,6 +69,7 @@ class Outbox:
         self._changed = asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
         self._sends: set[asyncio.Task[None]] = set()
+        self._tasks = asyncio.TaskGroup()
         self._outcomes: list[tuple[Lane, Due, Outcome]] = []
         self._has_outcomes = asyncio.Event()
         self._stopping = False
@@ -78,8 +82,8 @@ class Outbox:
 
     async def run(self) -> None:
         """Deliver until stopped."""
-        async with asyncio.TaskGroup() as tasks:
-            marking = tasks.create_task(self._mark_all())
+        async with asyncio.TaskGroup() as self._tasks:
+            marking = self._tasks.create_task(self._mark_all())
             await self._deliver_all()
             if self._sends:
                 await asyncio.wait(self._sends)
@@ -98,7 +102,7 @@ class Outbox:
             self._changed.clear()
             wait = self._start_ready()
             if self._reading is None and self._wants_more():
-                self._reading = asyncio.create_task(self._read_ahead())
+                self._reading = self._tasks.create_task(self._read_ahead())
             elif self._reading is None and not self._lanes:
                 self.idle.set()
             if wait is None:
@@ -131,10 +135,10 @@ class Outbox:
                 if lane.rows:
                     private = lane.rows[0].private
                     at = max(at, self.pacer.ready_at(bulk), self.pacer.chat_ready_at(chat_id, private))
-                if at > now:
+                if at > now + TIMER:
                     soonest = at if soonest is None else min(soonest, at)
                 elif not lane.rows:  # it has rested
-                    self._more[bulk] = True
+                    self._more = {False: True, True: True}
                 else:
                     self._start(chat_id, lane)
         return None if soonest is None else soonest - now
@@ -144,7 +148,7 @@ class Outbox:
         self.pacer.take(chat_id, row.private, lane.bulk)
         lane.under_way = True
         self._flying[lane.bulk] += 1
-        task = asyncio.create_task(self._deliver(lane, row))
+        task = self._tasks.create_task(self._deliver(lane, row))
         self._sends.add(task)
         task.add_done_callback(self._sends.discard)
 
@@ -163,7 +167,11 @@ class Outbox:
                 continue
             self._more[bulk] = False
             now = self.time.monotonic()
-            rested = [chat for chat, lane in self._lanes.items() if not lane.rows and lane.not_before <= now]
+            rested = [
+                chat
+                for chat, lane in self._lanes.items()
+                if not lane.rows and not lane.under_way and lane.not_before <= now
+            ]
             busy = [chat for chat in self._lanes if chat not in rested]
             rows = await self._insist(_reading(name, bulk, busy, room))
             self._more[bulk] |= len(rows) == room
@@ -184,7 +192,12 @@ class Outbox:
     # -- one delivery ---------------------------------------------------------------------------------------
 
     async def _deliver(self, lane: Lane, row: Due) -> None:
-        outcome = await self._attempt(lane, row)
+        try:
+            outcome = await self._attempt(lane, row)
+        except Exception as error:  # a fault of ours: it must not hold up the chat for ever
+            log.error("delivery.failed", adapter=self.adapter.name, message=row.id, error=type(error).__name__)
+            self.metrics.deliveries(self.adapter.name, "undeliverable").inc()
+            outcome = Outcome(row.id, row.version, outbox.UNDELIVERABLE, error=type(error).__name__)
         self._outcomes.append((lane, row, outcome))
         self._has_outcomes.set()
 
@@ -206,10 +219,6 @@ class Outbox:
                 await self._insist(_ending(row.chat_id, error.reason))
                 lane.rows.clear()
             return Outcome(row.id, row.version, outbox.UNDELIVERABLE, error=error.reason)
-        except Exception as error:  # a fault of ours: it must not hold up the chat for ever
-            log.error("delivery.failed", adapter=self.adapter.name, message=row.id, error=type(error).__name__)
-            self.metrics.deliveries(self.adapter.name, "undeliverable").inc()
-            return Outcome(row.id, row.version, outbox.UNDELIVERABLE, error=type(error).__name__)
         lane.failures = 0
         self.metrics.deliveries(self.adapter.name, "sent" if row.external is None else "edited").inc()
         self.metrics.delivery_seconds.observe(max(0.0, (self.time.now() - row.queued_at).total_seconds()))
@@ -240,7 +249,7 @@ class Outbox:
         upload = None
         if row.attachment is not None:
             name, media_type, maker, args = json.loads(row.attachment)
-            content = await self._insist(lambda c: self.make(session_in(c), maker, args))
+            content = await self._insist(_making(self.make, maker, args))
             upload = Upload(name, media_type, content)
         return Rendered(
             row.html or "",
@@ -284,7 +293,7 @@ class Outbox:
                 for lane, row, outcome in taken:
                     self._settle(lane, row, outcome)
                 self._changed.set()
-            elif self._stopping and not self._sends:
+            if self._stopping and not self._sends and not self._outcomes:
                 return
 
     def _settle(self, lane: Lane, row: Due, outcome: Outcome) -> None:
@@ -296,7 +305,7 @@ class Outbox:
             lane.rows.popleft()
         if not lane.rows and outcome.state != outbox.PENDING:
             del self._lanes[row.chat_id]
-            self._more[lane.bulk] = True
+            self._more = {False: True, True: True}  # of either class, what came while the chat was busy
 
     async def _insist(self, job: Callable[[Connection], R]) -> R:
         """Try until the database takes it: an outcome that is not stored would be delivered again."""
@@ -320,3 +329,11 @@ def _marking(outcomes: list[Outcome]) -> Callable[[Connection], None]:
 
 def _ending(chat_id: int, reason: str) -> Callable[[Connection], None]:
     return lambda connection: outbox.chat_is_gone(connection, chat_id, reason)
+
+
+def _making(make: Make, maker: str, args: Iterable[str]) -> Callable[[Connection], bytes]:
+    def job(connection: Connection) -> bytes:
+        with session_in(connection) as session:
+            return make(session, maker, args)
+
+    return job

@@ -147,7 +147,7 @@ class Adapter(Protocol):
         ...
 
     def batches(self, cursor: str | None) -> AsyncIterator[Batch]:
-        """Yield what happened. Asking for the next batch confirms the one before to the messenger."""
+        """Yield what happened. A batch is confirmed to the messenger only after the next one is asked for."""
         ...
 
     async def send(self, chat: ChatRef, message: Rendered, key: str) -> Sent:

@@ -19,6 +19,9 @@ Handler = Callable[..., None]
 Maker = Callable[..., bytes]
 
 
+OUT_OF_DATE = T("This button is out of date. Write /help for the menu.")
+
+
 @dataclass(frozen=True, slots=True)
 class Tick:
     """A function the clock calls, every so many minutes."""
@@ -155,6 +158,8 @@ class Router:
     def respond(self, turn: Turn, update: Update) -> None:
         """Find the function for an update and call it."""
         match update:
+            case Said() if update.actor.anonymous:
+                self._anonymous(turn, update)
             case Said():
                 self._said(turn, update)
             case Pressed():
@@ -166,6 +171,11 @@ class Router:
             case Joined():
                 self.singles["joined"](turn)
 
+    def _anonymous(self, turn: Turn, said: Said) -> None:
+        """A group or a channel speaks: it has no rights and no votes, so it is asked to speak as a person."""
+        if said.command is not None and said.command.lower() in self._names:
+            turn.say(T("I cannot tell who you are, because you write as the group. Please write as yourself."))
+
     def _said(self, turn: Turn, said: Said) -> None:
         if said.command is not None:
             self._command(turn, said.command, said.text)
@@ -175,7 +185,7 @@ class Router:
             turn.shown = outbox.shown(turn.connection, turn.chat.id, said.reply_to.id)
             answers_us = turn.shown is not None
         elif turn.chat.private and len(said.text) <= 64:
-            turn.shown = outbox.shown_last(turn.connection, turn.chat.id)
+            turn.shown = outbox.shown_last(turn.connection, turn.chat.id, turn.dialog is not None)
         if answers_us and (choice := self._typed(turn, said.text)) is not None:
             self._choose(turn, choice)
         elif answers_us and turn.dialog is not None and turn.dialog.step in self.steps and self._asked(turn):
@@ -219,7 +229,7 @@ class Router:
     def _pressed(self, turn: Turn, pressed: Pressed) -> None:
         turn.shown = outbox.shown(turn.connection, turn.chat.id, pressed.message.id)
         if turn.shown is None or turn.shown.choices is None or pressed.revision not in (None, turn.shown.revision):
-            turn.toast(T("This button is out of date. Write /help for the menu."))
+            turn.toast(OUT_OF_DATE)
             return
         self._choose(turn, pressed.position)
 
@@ -228,7 +238,7 @@ class Router:
         shown = turn.shown
         stored = [] if shown is None or shown.choices is None else json.loads(shown.choices)
         if not 0 <= position < len(stored):
-            turn.toast(T("This button is out of date. Write /help for the menu."))
+            turn.toast(OUT_OF_DATE)
             return
         _, action, args, url, start = stored[position]
         if shown is not None and shown.person_id not in (None, turn.person.id):
@@ -241,7 +251,7 @@ class Router:
             self._notice(turn)
             self.presses[action](turn, *args)
         else:
-            turn.toast(T("This button is out of date. Write /help for the menu."))
+            turn.toast(OUT_OF_DATE)
 
     def _notice(self, turn: Turn) -> None:
         if "notice" in self.singles:

@@ -1,7 +1,7 @@
 """Catalogues: a Text and a locale become words; dates and numbers by Babel."""
 
 import gettext
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime
 from io import BytesIO
 from pathlib import Path
@@ -12,9 +12,9 @@ from babel.dates import format_date, format_datetime
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.numbers import format_decimal
-from markupsafe import Markup, escape
+from markupsafe import escape
 
-from bot.types import Argument, Lines, N, T, Text, Verbatim
+from bot.types import Lines, N, T, Text, Verbatim
 
 SOURCE_LOCALE = "en"
 FOLDER = Path(__file__).parent.parent / "locales"
@@ -35,44 +35,32 @@ class Catalogue:
 
     def html(self, text: Text) -> str:
         """Render for a message: the small HTML of templates stays, arguments are escaped."""
-        match text:
-            case T():
-                template = self._translations.gettext(text.msgid)
-                return str(Markup(template).format(**self._marked(text.args))) if text.args else template
-            case N():
-                template = self._translations.ngettext(text.singular, text.plural, text.n)
-                return str(Markup(template).format(**self._marked(text.args)))
-            case Verbatim():
-                return str(escape(text.words))
-            case Lines():
-                return text.between.join(self.html(part) for part in text.parts)
-        raise TypeError(f"not a text: {type(text).__name__}")
+        return self._render(text, _escaped)
 
     def plain(self, text: Text) -> str:
         """Render for a place that knows no markup: a button, a toast, a menu."""
+        return self._render(text, str)
+
+    def _render(self, text: Text, said: Callable[[str], str]) -> str:
         match text:
             case T():
-                template = self._translations.gettext(text.msgid)
-                return template.format(**self._spoken(text.args)) if text.args else template
+                template, args = self._translations.gettext(text.msgid), text.args
             case N():
-                template = self._translations.ngettext(text.singular, text.plural, text.n)
-                return template.format(**self._spoken(text.args))
+                template, args = self._translations.ngettext(text.singular, text.plural, text.n), text.args
             case Verbatim():
-                return text.words
+                return said(text.words)
             case Lines():
-                return text.between.join(self.plain(part) for part in text.parts)
-        raise TypeError(f"not a text: {type(text).__name__}")
-
-    def _marked(self, args: Mapping[str, Argument]) -> dict[str, str]:
-        return {
-            name: Markup(self.html(value)) if isinstance(value, Text) else self._value(value)
-            for name, value in args.items()
-        }
-
-    def _spoken(self, args: Mapping[str, Argument]) -> dict[str, str]:
-        return {
-            name: self.plain(value) if isinstance(value, Text) else self._value(value) for name, value in args.items()
-        }
+                return text.between.join([self._render(part, said) for part in text.parts])
+            case _:
+                raise TypeError(f"not a text: {type(text).__name__}")
+        if not args:
+            return template
+        return template.format_map(
+            {
+                name: self._render(value, said) if isinstance(value, Text) else said(self._value(value))
+                for name, value in args.items()
+            }
+        )
 
     def _value(self, value: str | int | float | date) -> str:
         if isinstance(value, str):
@@ -135,6 +123,10 @@ class Catalogues(Mapping[str, Catalogue]):
     def aliases(self, command: str) -> set[str]:
         """A command's names in every locale; the catalogues translate the bare name."""
         return {catalogue.gettext(command) for catalogue in self._catalogues.values()} - {command}
+
+
+def _escaped(words: str) -> str:
+    return str(escape(words))
 
 
 def _read(path: Path) -> gettext.GNUTranslations:

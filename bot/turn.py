@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import Any, Self
 
 from sqlalchemy import Connection
 from sqlmodel import Session
@@ -75,14 +75,6 @@ class You:
     new: bool = False
 
 
-class Refusal(Exception):
-    """A handler's clear no: nothing of the turn is stored, the person is told why."""
-
-    def __init__(self, why: Text) -> None:
-        super().__init__(type(why).__name__)
-        self.why = why
-
-
 @dataclass(slots=True)
 class Dialog:
     """The question that is open between a person and the bot in a chat."""
@@ -126,7 +118,8 @@ class Turn:
         self._chat = chat
         self._person = person
         self._queued: list[dict[str, Any]] = []
-        self._adapters: set[str] = set()
+        self.adapters: set[str] = set()
+        """The messengers that have something to deliver after this turn."""
 
     # -- what it reads --------------------------------------------------------------------------------------
 
@@ -167,10 +160,6 @@ class Turn:
     def may(self, role: Role) -> bool:
         """Whether this person has this role, or one above it."""
         return self.person.role.covers(role)
-
-    def refuse(self, why: Text) -> NoReturn:
-        """End the turn with a clear no; nothing of it is stored."""
-        raise Refusal(why)
 
     # -- what it says ---------------------------------------------------------------------------------------
 
@@ -223,19 +212,23 @@ class Turn:
 
     def edit(self, row: int, what: Text | Message, *choices: Choice) -> None:
         """One of our messages in this chat shall look otherwise; many changes at once are shown as one."""
-        self._revise(row, self.chat.ref.adapter, self.chat.locale, _message(what, choices))
+        adapter = self.chat.ref.adapter
+        self._revise(row, adapter, *self._fitted(adapter, self.chat.locale, _message(what, choices)))
 
     def edit_copies(self, subject: str, chat_id: int, what: Text | Message, *choices: Choice) -> None:
         """Every message that shows ``subject`` in a chat shall look otherwise, in that chat's language."""
         for row, adapter, locale in outbox.copies(self.connection, subject, chat_id):
-            self._revise(row, adapter, locale, _message(what, choices))
+            self._revise(row, adapter, *self._fitted(adapter, locale, _message(what, choices)))
 
     def replace(self, what: Text | Message, *choices: Choice) -> None:
-        """Show this in place of the message that was pressed; to somebody who typed, say it."""
+        """Show this in place of the message that was pressed; to somebody who typed, and what is too long, say it."""
+        message = _message(what, choices)
         if isinstance(self.update, Pressed) and self.shown is not None:
-            self.edit(self.shown.id, what, *choices)
-        else:
-            self.say(what, *choices)
+            parts, stored = self._fitted(self.chat.ref.adapter, self.chat.locale, message)
+            if len(parts) == 1:
+                self._revise(self.shown.id, self.chat.ref.adapter, parts, stored)
+                return
+        self.say(message)
 
     def toast(self, what: Text) -> None:
         """A short note to whoever pressed; to somebody who typed, it is said."""
@@ -246,14 +239,20 @@ class Turn:
 
     # -- for the dispatcher ---------------------------------------------------------------------------------
 
-    def finish(self) -> set[str]:
-        """Store what was said. Returns the adapters that have something to deliver."""
-        if "db" in self.__dict__:
-            self.db.flush()
-            self.db.close()
-        if self._queued:
-            outbox.queue_messages(self.connection, self._queued)
-        return self._adapters
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        """Store what was done and said; after an error, nothing."""
+        try:
+            if error is None:
+                if "db" in self.__dict__:
+                    self.db.commit()
+                if self._queued:
+                    outbox.queue_messages(self.connection, self._queued)
+        finally:
+            if "db" in self.__dict__:
+                self.db.close()
 
     @property
     def _answered(self) -> str | None:
@@ -262,12 +261,16 @@ class Turn:
             return None
         return self.update.message.id
 
-    def _revise(self, row: int, adapter: str, locale: str, message: Message) -> None:
-        words = self.lab.catalogues[locale]
+    def _fitted(self, adapter: str, locale: str, message: Message) -> tuple[list[str], str | None]:
+        """The parts in which a messenger takes a message, and its choices as a row keeps them."""
+        words, limits = self.lab.catalogues[locale], self.lab.limits[adapter]
         labels, stored = _stored(message.choices, words)
-        html = fit(words.html(message.text), labels, self.lab.limits[adapter].choices, self.lab.limits[adapter].text)
-        outbox.revise(self.connection, row, html[0], stored, self.now)
-        self._adapters.add(adapter)
+        return fit(words.html(message.text), labels, limits.choices, limits.text), stored
+
+    def _revise(self, row: int, adapter: str, parts: list[str], stored: str | None) -> None:
+        # What was sent in parts is known by the last one: it has the choices.
+        outbox.revise(self.connection, row, parts[-1], stored, self.now)
+        self.adapters.add(adapter)
 
     def _queue(
         self,
@@ -286,7 +289,7 @@ class Turn:
         limits = self.lab.limits[ref.adapter]
         # A question in a group opens the reply field, which leaves no room for buttons.
         parts = fit(words.html(message.text), labels, 0 if question else limits.choices, limits.text)
-        self._adapters.add(ref.adapter)
+        self.adapters.add(ref.adapter)
         for part in parts:
             last = part is parts[-1]
             attachment = message.attachment if last else None

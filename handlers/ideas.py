@@ -1,15 +1,17 @@
 """Ideas: suggesting one in a message or step by step, finding, supporting, discussing and following them."""
 
 import re
+import zlib
+from collections.abc import Mapping
 from typing import Any
 
 from bot.router import Router
 from bot.turn import Turn
-from bot.types import Choice, Lines, Message, N, Said, T, Text, Verbatim
-from handlers.help import menu
+from bot.types import Choice, Lines, Message, N, Pressed, Said, T, Text, Verbatim
+from handlers.help import cancel, menu
 from storage import conversation, ideas
 from storage.ideas import LONGEST_COMMENT, LONGEST_TEXT, LONGEST_TITLE, Card, Idea, NotOpen, NotYours, Order, Status
-from storage.people import NameUnfit, Person, Role, proper_name
+from storage.people import NameUnfit, Person, Role, handle_of, proper_name
 
 router = Router()
 
@@ -27,6 +29,10 @@ STATUSES: dict[str, Text] = {
 
 CANCEL = Choice(T("Cancel"), "cancel")
 BACK = T("Back")
+AS_IT_IS = Choice(T("Leave it as it is"), "idea.as_it_is")
+
+DRAFTING = ("idea.title", "idea.text", "idea.topic", "idea.preview", "idea.name")
+"""The steps of a draft."""
 
 
 # -- suggesting ---------------------------------------------------------------------------------------------
@@ -45,16 +51,21 @@ def start(turn: Turn) -> None:
     ask_title(turn, {})
 
 
-def begin(turn: Turn, text: str) -> None:
+def begin(turn: Turn, text: str, draft: Mapping[str, Any] | None = None) -> None:
     """A draft from what somebody has written; whatever is there is not asked again."""
     title, rest = headline(text)
-    draft: dict[str, Any] = {"title": title, "text": rest[:LONGEST_TEXT]}
+    begun = {"text": "", **(draft or {}), "title": title}
     if turn.message is not None:
-        draft["source"] = turn.message.id
-    if len(rest) > LONGEST_TEXT:
-        ask_text(turn, {**draft, "text": ""}, too_long=len(rest))
-    elif rest:
-        preview(turn, draft)
+        begun.setdefault("source", turn.message.id)
+    go_on(turn, begun, rest)
+
+
+def go_on(turn: Turn, draft: dict[str, Any], text: str) -> None:
+    """Ask for what a draft lacks yet, else show it; ``text`` is what stood below its title, if anything."""
+    if len(text) > LONGEST_TEXT:
+        ask_text(turn, draft, too_long=len(text))
+    elif text or draft.get("topic"):
+        preview(turn, {**draft, "text": text or draft["text"]})
     else:
         ask_text(turn, draft)
 
@@ -73,20 +84,29 @@ def headline(text: str) -> tuple[str, str]:
 
 
 def ask_title(turn: Turn, draft: dict[str, Any]) -> None:
-    turn.ask(T("What is your idea, in one sentence?"), CANCEL, step="idea.title", data=draft)
+    if draft.get("title"):
+        question = T("How shall it be called? So far: {title}", title=draft["title"])
+        turn.ask(question, AS_IT_IS, CANCEL, step="idea.title", data=draft)
+    else:
+        turn.ask(T("What is your idea, in one sentence?"), CANCEL, step="idea.title", data=draft)
 
 
 @router.step("idea.title")
 def take_title(turn: Turn, text: str) -> None:
-    draft = dict(turn.data)
-    if not text:
-        ask_title(turn, draft)
-        return
-    if draft.get("topic"):  # it was changed from the preview
-        title, rest = headline(text)
-        preview(turn, {**draft, "title": title, "text": rest or draft["text"]})
+    if text:
+        begin(turn, text, turn.data)
     else:
-        begin(turn, text)
+        ask_title(turn, turn.data)
+
+
+@router.press("idea.as_it_is")
+def leave_as_it_is(turn: Turn) -> None:
+    if in_draft(turn):
+        assert turn.dialog is not None
+        if turn.dialog.step == "idea.title":
+            go_on(turn, turn.data, "")
+        else:
+            after_text(turn, turn.data)
 
 
 def ask_text(turn: Turn, draft: dict[str, Any], too_long: int = 0) -> None:
@@ -94,16 +114,20 @@ def ask_text(turn: Turn, draft: dict[str, Any], too_long: int = 0) -> None:
         question: Text = T(
             "That is {n} characters, and {most} fit. Can you say it shorter?", n=too_long, most=LONGEST_TEXT
         )
+    elif draft["text"] or draft.get("topic"):
+        question = T("How shall the text read?")
     else:
         question = T("Good idea! Will you say in a sentence or two what it makes better?")
-    turn.ask(
-        question,
-        Choice(T("Skip"), "idea.no_text"),
-        Choice(BACK, "idea.back_to_title"),
-        CANCEL,
-        step="idea.text",
-        data=draft,
-    )
+    choices = []
+    if draft["text"] or draft.get("topic"):
+        choices.append(AS_IT_IS)
+    if draft["text"]:
+        choices.append(Choice(T("Without a text"), "idea.no_text"))
+    elif not draft.get("topic"):
+        choices.append(Choice(T("Skip"), "idea.no_text"))
+    if not draft.get("topic"):
+        choices.append(Choice(BACK, "idea.back_to_title"))
+    turn.ask(question, *choices, CANCEL, step="idea.text", data=draft)
 
 
 @router.step("idea.text")
@@ -138,7 +162,8 @@ def after_text(turn: Turn, draft: dict[str, Any]) -> None:
 
 def ask_topic(turn: Turn, draft: dict[str, Any]) -> None:
     topics = [Choice(label, "idea.topic", (key,)) for key, label in turn.lab.topics.items()]
-    turn.ask(T("Which topic fits?"), *topics, Choice(BACK, "idea.back_to_text"), CANCEL, step="idea.topic", data=draft)
+    back = AS_IT_IS if draft.get("topic") else Choice(BACK, "idea.back_to_text")
+    turn.ask(T("Which topic fits?"), *topics, back, CANCEL, step="idea.topic", data=draft)
 
 
 @router.step("idea.topic")
@@ -173,7 +198,7 @@ def preview(turn: Turn, draft: dict[str, Any]) -> None:
     body.append(T("Topic: {topic}", topic=topic_of(turn, draft["topic"])))
     turn.ask(
         Lines([signed, Lines(body)], "\n\n"),
-        Choice(T("Send"), "idea.send"),
+        Choice(T("Send"), "idea.send", (fingerprint(draft),)),
         Choice(T("Sign with my pseudonym"), "idea.unsign") if name else Choice(T("Sign with a name"), "idea.sign"),
         Choice(T("Change the title"), "idea.back_to_title"),
         Choice(T("Change the text"), "idea.back_to_text"),
@@ -211,10 +236,14 @@ def ask_name(turn: Turn) -> None:
 @router.step("idea.name")
 def take_name(turn: Turn, text: str) -> None:
     try:
-        preview(turn, {**turn.data, "name": proper_name(text)})
+        name = proper_name(text)
     except NameUnfit:
         turn.say(T("Please use 1 to 40 characters, with letters."))
-        turn.wait("idea.name", turn.data)
+        return
+    if is_the_labs(turn, name):
+        turn.say(T("That name belongs to the lab. Which other one?"))
+    else:
+        preview(turn, {**turn.data, "name": name})
 
 
 @router.press("idea.unsign")
@@ -224,10 +253,15 @@ def unsign(turn: Turn) -> None:
 
 
 @router.press("idea.send")
-def send(turn: Turn) -> None:
-    if not in_draft(turn) or not turn.data.get("title"):
+def send(turn: Turn, seen: str) -> None:
+    if not in_draft(turn):
         return
     draft = turn.data
+    if seen != fingerprint(draft):  # an older preview, or that of another idea
+        turn.toast(T("This has changed since. Please look once more."))
+        if draft.get("topic"):
+            preview(turn, draft)
+        return
     if draft.get("name"):
         author = turn.db.get_one(Person, turn.person.id)
         author.name = draft["name"]
@@ -253,12 +287,26 @@ def send(turn: Turn) -> None:
         turn.tell(room, team_card(turn, ideas.card(turn.db, _number(idea), None)))
 
 
+def fingerprint(draft: Mapping[str, Any]) -> str:
+    """What a preview has shown: only that is sent."""
+    shown = [draft.get(part) or "" for part in ("title", "text", "topic", "name")]
+    return str(zlib.crc32("\0".join(shown).encode()))
+
+
 def in_draft(turn: Turn) -> bool:
     """Whether a draft is open; a button of an old one says so."""
-    if turn.dialog is not None and turn.dialog.step.startswith("idea.") and "title" in turn.data | {"title": ""}:
+    if turn.dialog is not None and turn.dialog.step in DRAFTING and turn.data.get("title"):
         return True
     turn.toast(T("This question is answered already."))
     return False
+
+
+def is_the_labs(turn: Turn, name: str) -> bool:
+    """Whether nobody but the lab may be called so: what is signed with it would pass for the lab's own word."""
+    reserved = [turn.lab.name] + [
+        words.plain(text) for words in turn.lab.catalogues.values() for text in (T("the lab"), T("the lab's team"))
+    ]
+    return handle_of(name) in {handle_of(words) for words in reserved}
 
 
 # -- a message that may be an idea --------------------------------------------------------------------------
@@ -269,36 +317,49 @@ def otherwise(turn: Turn, text: str) -> None:
     """A private message that is nothing else: a number shows that idea, a sentence can become one."""
     if (number := re.fullmatch(r"#?\s*(\d{1,9})", text)) is not None and turn.chat.private:
         show(turn, number[1])
-    elif len(text.split()) >= 3 and len(text) >= 12:
-        turn.ask(
-            T("Shall this become an idea for everybody to see?"),
-            Choice(T("Yes, as an idea"), "idea.offered"),
-            Choice(T("No"), "cancel"),
-            step="idea.offer",
-            data={"said": text, "source": turn.message.id if turn.message is not None else None},
-        )
+    elif may_be_idea(text):
+        offer(turn, [text], None if turn.message is None else turn.message.id)
     elif not text and isinstance(turn.update, Said) and turn.update.files:
         turn.say(T("I can only read text so far. Please write it to me."), *menu())
     else:
         turn.say(T("What would you like to do?"), *menu())
 
 
+def may_be_idea(text: str) -> bool:
+    """Whether this is a sentence rather than a greeting."""
+    return len(text.split()) >= 3 and len(text) >= 12
+
+
+def offer(turn: Turn, said: list[str], source: str | None) -> None:
+    turn.ask(
+        T("Shall this become an idea for everybody to see?")
+        if len(said) == 1
+        else T("Shall all of this become one idea for everybody to see?"),
+        Choice(T("Yes, as an idea"), "idea.offered"),
+        Choice(T("No"), "cancel"),
+        step="idea.offer",
+        data={"said": said, "source": source},
+    )
+
+
 @router.step("idea.offer")
 def said_more(turn: Turn, text: str) -> None:
-    turn.done()
-    otherwise(turn, text)
+    """Many write one thought in several messages."""
+    said = [*turn.data["said"], text]
+    if may_be_idea(text) and sum(map(len, said)) <= LONGEST_TITLE + LONGEST_TEXT:
+        offer(turn, said, turn.data.get("source"))
+    else:
+        turn.done()
+        otherwise(turn, text)
 
 
 @router.press("idea.offered")
 def offered(turn: Turn) -> None:
-    said = turn.data.get("said")
-    if said is None:
+    if turn.dialog is None or turn.dialog.step != "idea.offer":
         turn.toast(T("This question is answered already."))
         return
-    source = turn.data.get("source")
-    begin(turn, said)
-    if turn.dialog is not None:  # the idea was written in that message, not in the press
-        turn.wait(turn.dialog.step, {**turn.data, "source": source})
+    # The idea was written in that message, not in the press.
+    begin(turn, "\n".join(turn.data["said"]), {"source": turn.data["source"]})
 
 
 # -- finding ------------------------------------------------------------------------------------------------
@@ -344,14 +405,21 @@ def page(turn: Turn, order: Order, topic: str = "", words: str = "", after: str 
     choices.append(Choice(T("By topic"), "ideas.topics"))
     choices.append(Choice(T("By words"), "ideas.search"))
     if not found.ideas:
-        heading = T("There is nothing here yet. Yours could be the first idea: /idea")
+        choices = [Choice(T("Suggest an idea"), "idea.start")]
+        if words or topic:
+            choices.append(Choice(T("All ideas"), "ideas.list", (Order.NEWEST,)))
+        heading = (
+            T("There is no idea with “{words}” yet.", words=words)
+            if words
+            else T("There is nothing here yet. Yours could be the first idea: /idea")
+        )
     turn.replace(heading, *choices)
 
 
 @router.press("ideas.topics")
 def list_topics(turn: Turn) -> None:
     topics = [Choice(label, "ideas.list", (Order.NEWEST, key)) for key, label in turn.lab.topics.items()]
-    turn.replace(T("Ideas about which topic?"), *topics)
+    turn.replace(T("Ideas about which topic?"), *topics, Choice(T("All ideas"), "ideas.list", (Order.NEWEST,)))
 
 
 @router.press("ideas.search")
@@ -373,7 +441,10 @@ def show(turn: Turn, number: str) -> None:
     try:
         turn.say(card_for(turn, number))
     except NotOpen:
-        turn.toast(gone(number))
+        if isinstance(turn.update, Pressed):
+            turn.toast(gone(number))
+        else:
+            turn.say(gone(number), Choice(T("All ideas"), "ideas.list", (Order.NEWEST,)))
 
 
 def card_for(turn: Turn, number: str) -> Message:
@@ -534,9 +605,7 @@ def ask_answer(turn: Turn, number: str) -> None:
 def take_comment(turn: Turn, text: str) -> None:
     number, team = str(turn.data["number"]), bool(turn.data.get("team")) and turn.may(Role.MODERATOR)
     if not text or len(text) > LONGEST_COMMENT:
-        turn.ask(
-            T("Please write 1 to {most} characters.", most=LONGEST_COMMENT), CANCEL, step="idea.comment", data=turn.data
-        )
+        turn.ask(too_much(text, LONGEST_COMMENT), CANCEL, step="idea.comment", data=turn.data)
         return
     turn.done()
     try:
@@ -545,7 +614,12 @@ def take_comment(turn: Turn, text: str) -> None:
     except NotOpen:
         turn.say(gone(number))
         return
-    turn.say(T("Your comment stands under #{number}.", number=number), Choice(T("View"), "idea.show", (number,)))
+    turn.say(
+        T("The lab's answer stands under #{number}.", number=number)
+        if team
+        else T("Your comment stands under #{number}.", number=number),
+        Choice(T("View"), "idea.show", (number,)),
+    )
     news = Lines(
         [
             T("The lab answers to #{number} {title}:", number=number, title=idea.title)
@@ -557,6 +631,12 @@ def take_comment(turn: Turn, text: str) -> None:
     turn.notify(
         ideas.followers(turn.db, int(number), but=turn.person.id), news, Choice(T("View"), "idea.show", (number,))
     )
+
+
+def too_much(text: str, most: int) -> Text:
+    if text:
+        return T("That is {n} characters, and {most} fit. Can you say it shorter?", n=len(text), most=most)
+    return T("Please write 1 to {most} characters.", most=most)
 
 
 @router.press("idea.comments")
@@ -580,12 +660,22 @@ def list_comments(turn: Turn, number: str, before: str = "") -> None:
 # -- the author's own ---------------------------------------------------------------------------------------
 
 
-@router.press("idea.edit")
-def ask_change(turn: Turn, number: str) -> None:
+def is_own(turn: Turn, number: str) -> bool:
+    """Whether this person may change the idea now; who may not is told."""
     try:
         ideas.own(turn.db, int(number), turn.person.id)
-    except (NotOpen, NotYours):
+    except NotOpen:
+        turn.toast(gone(number))
+    except NotYours:
         turn.toast(T("Only its author can change #{number}.", number=number))
+    else:
+        return True
+    return False
+
+
+@router.press("idea.edit")
+def ask_change(turn: Turn, number: str) -> None:
+    if not is_own(turn, number):
         return
     turn.ask(
         T(
@@ -604,17 +694,13 @@ def take_change(turn: Turn, text: str) -> None:
     number = str(turn.data["number"])
     title, rest = headline(text)
     if not title or len(rest) > LONGEST_TEXT:
-        turn.ask(
-            T("Please write 1 to {most} characters.", most=LONGEST_TEXT), CANCEL, step="idea.change", data=turn.data
-        )
+        turn.ask(too_much(rest, LONGEST_TEXT), CANCEL, step="idea.change", data=turn.data)
         return
     turn.done()
-    try:
-        before = ideas.own(turn.db, int(number), turn.person.id).text
-        idea = ideas.change(turn.db, int(number), turn.person.id, title, rest or before)
-    except (NotOpen, NotYours):
-        turn.say(gone(number))
+    if not is_own(turn, number):
         return
+    before = ideas.visible(turn.db, int(number)).text
+    idea = ideas.change(turn.db, int(number), turn.person.id, title, rest or before)
     turn.say(T("#{number} is changed.", number=number), Choice(T("View"), "idea.show", (number,)))
     tell_team(turn, idea)
 
@@ -625,15 +711,17 @@ def edited(turn: Turn, text: str) -> bool:
     if turn.message is None:
         return False
     title, rest = headline(text)
-    if turn.data.get("source") == turn.message.id and "title" in turn.data:
-        if title and len(rest) <= LONGEST_TEXT:
-            preview(turn, {**turn.data, "title": title, "text": rest or turn.data["text"]})
+    if turn.dialog is not None and turn.data.get("source") == turn.message.id and title:
+        if turn.dialog.step == "idea.offer":
+            offer(turn, [text, *turn.data["said"][1:]], turn.message.id)
+        else:
+            go_on(turn, {**turn.data, "title": title}, rest)
         return True
     idea = ideas.from_message(turn.db, turn.chat.id, turn.message.id)
     if idea is None or idea.author_id != turn.person.id or idea.status not in ideas.OPEN:
         return False
     if not title or len(rest) > LONGEST_TEXT:
-        turn.say(T("Please write 1 to {most} characters.", most=LONGEST_TEXT))
+        turn.say(too_much(rest, LONGEST_TEXT))
         return True
     number = _number(idea)
     if (title, rest or idea.text) != (idea.title, idea.text):
@@ -645,9 +733,14 @@ def edited(turn: Turn, text: str) -> bool:
 
 @router.retracted
 def retracted(turn: Turn) -> bool:
-    """Taking back the message an idea was written in withdraws the idea."""
-    idea = None if turn.message is None else ideas.from_message(turn.db, turn.chat.id, turn.message.id)
-    if idea is None or idea.author_id != turn.person.id:
+    """Taking back the message an idea was written in withdraws the idea, or drops the draft."""
+    if turn.message is None:
+        return False
+    if turn.data.get("source") == turn.message.id:
+        cancel(turn)
+        return True
+    idea = ideas.from_message(turn.db, turn.chat.id, turn.message.id)
+    if idea is None or idea.author_id != turn.person.id or idea.status not in ideas.OPEN:
         return False
     withdraw_confirmed(turn, str(idea.id))
     return True
@@ -655,20 +748,28 @@ def retracted(turn: Turn) -> bool:
 
 @router.press("idea.withdraw")
 def withdraw(turn: Turn, number: str) -> None:
+    if not is_own(turn, number):
+        return
     turn.replace(
         T("Shall #{number} really be withdrawn? Nobody will see it any more.", number=number),
         Choice(T("Yes, withdraw"), "idea.withdraw_confirmed", (number,)),
-        Choice(T("No, it stays"), "idea.show", (number,)),
+        Choice(T("No, it stays"), "idea.stays", (number,)),
     )
+
+
+@router.press("idea.stays")
+def stays(turn: Turn, number: str) -> None:
+    try:
+        turn.replace(card_for(turn, number))
+    except NotOpen:
+        turn.toast(gone(number))
 
 
 @router.press("idea.withdraw_confirmed")
 def withdraw_confirmed(turn: Turn, number: str) -> None:
-    try:
-        idea = ideas.withdraw(turn.db, int(number), turn.person.id)
-    except (NotOpen, NotYours):
-        turn.toast(T("Only its author can change #{number}.", number=number))
+    if not is_own(turn, number):
         return
+    idea = ideas.withdraw(turn.db, int(number), turn.person.id)
     turn.replace(T("#{number} is withdrawn.", number=number), *menu())
     tell_team(turn, idea)
 
@@ -706,7 +807,7 @@ def decide(turn: Turn, number: str, status: str) -> None:
         turn.toast(T("Only the lab's organisers can do that."))
         return
     try:
-        idea = ideas.decide(turn.db, int(number), Status(status))
+        idea, changed = ideas.decide(turn.db, int(number), Status(status))
     except NotOpen:
         turn.toast(gone(number))
         return
@@ -717,7 +818,15 @@ def decide(turn: Turn, number: str, status: str) -> None:
             turn.replace(T("#{number}: {status}", number=number, status=STATUSES[status]))
         else:
             turn.replace(card_for(turn, number))
-    if status not in (Status.NEW, Status.HIDDEN):
+    if not changed:
+        return  # two of the team had the same thought; the followers hear of it once
+    if status == Status.HIDDEN:
+        if idea.author_id not in (None, turn.person.id):
+            turn.notify(
+                [idea.author_id],
+                T("The lab's team has hidden your idea #{number} {title}.", number=number, title=idea.title),
+            )
+    elif status != Status.NEW:
         news = T("News of #{number} {title}: {status}", number=number, title=idea.title, status=STATUSES[status])
         followers = ideas.followers(turn.db, int(number), but=turn.person.id)
         turn.notify(followers, news, Choice(T("View"), "idea.show", (number,)))
@@ -728,3 +837,13 @@ def tell_team(turn: Turn, idea: Idea) -> None:
     message = team_card(turn, ideas.signed(turn.db, idea))
     for room in conversation.team_chats(turn.connection):
         turn.edit_copies(f"idea:{idea.id}", room, message)
+
+
+def author_has_left(turn: Turn, number: str) -> None:
+    """The cards in the team's rooms say no more of an author, or of an idea, that has been erased."""
+    idea = turn.db.get(Idea, int(number))
+    if idea is not None:
+        tell_team(turn, idea)
+        return
+    for room in conversation.team_chats(turn.connection):
+        turn.edit_copies(f"idea:{number}", room, T("#{number} is withdrawn.", number=number))

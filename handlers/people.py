@@ -1,10 +1,12 @@
 """People: the welcome, the privacy notice, language, roles, and what is stored about somebody."""
 
 import json
+from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import func
-from sqlmodel import Session, col, select, update
+from sqlmodel import Session, SQLModel, col, select, update
 
 from bot.router import Router
 from bot.turn import Turn, Where
@@ -12,9 +14,10 @@ from bot.types import Attachment, Choice, Lines, Message, Pressed, Said, T, Text
 from handlers import ideas
 from handlers.help import menu
 from storage import erasure, people
-from storage.conversation import Chat
-from storage.ideas import Comment, Follow, Idea, Support
-from storage.people import Account, Group, NameTaken, NameUnfit, Person, Role
+from storage.conversation import Chat, Dialog, Failed
+from storage.ideas import Comment, Follow, Idea, Status, Support
+from storage.outbox import Outbox
+from storage.people import Account, Attempt, Group, NameTaken, NameUnfit, Person, Role
 
 router = Router()
 
@@ -51,7 +54,7 @@ def notice(turn: Turn) -> None:
     """Tell what is stored, once per version, before anything beyond the account's number is stored."""
     if turn.person.notice >= NOTICE_VERSION:
         return
-    turn.db.execute(update(Person).where(col(Person.id) == turn.person.id).values(notice=NOTICE_VERSION))
+    people.has_seen_notice(turn.connection, turn.person.id, NOTICE_VERSION)
     if isinstance(turn.update, Pressed):
         turn.toast(T("I keep your account's number and your choice, under a pseudonym. More: /privacy"))
     elif not (isinstance(turn.update, Said) and turn.update.command == "start"):
@@ -60,16 +63,20 @@ def notice(turn: Turn) -> None:
 
 @router.command("start", help=T("Welcome, and the menu"))
 def start(turn: Turn, payload: str) -> None:
-    if turn.person.stopped:
-        turn.db.execute(update(Person).where(col(Person.id) == turn.person.id).values(stopped_at=None))
+    if (not turn.chat.private or payload) and turn.person.notice < NOTICE_VERSION:
+        turn.say(NOTICE)
     if not turn.chat.private:
         turn.say(T("Hello! Write /idea to suggest something, or /ideas to see what others suggest."))
         return
     if payload.startswith("idea-"):
-        if turn.person.notice < NOTICE_VERSION:
-            turn.say(NOTICE)
         ideas.show(turn, payload.removeprefix("idea-"))
         return
+    command = turn.lab.commands.get(payload)
+    if command is not None and command.where is Where.PRIVATE and turn.may(command.role):
+        command.handler(turn, "")  # they come from a group where this command does not work
+        return
+    if turn.person.stopped:
+        turn.db.execute(update(Person).where(col(Person.id) == turn.person.id).values(stopped_at=None))
     welcome = T(
         "Hello! I am the bot of {lab}. Here you can say what your town needs, and see and support what others say. "
         "You appear as “{pseudonym}”.",
@@ -147,10 +154,14 @@ def claim(turn: Turn, code: str) -> None:
         turn.ask(T("Which code did you get?"), CANCEL, step="claim.code")
         return
     role = people.claim(turn.db, turn.person.id, code, turn.now)
-    turn.done()
     if role is None:
-        turn.say(T("This code does not work: it is wrong, used or too old. After five wrong codes, wait an hour."))
+        wrong = T("This code does not work: it is wrong, used or too old. After five wrong codes, wait an hour.")
+        if turn.dialog is not None and turn.dialog.step == "claim.code":
+            turn.ask(wrong, CANCEL, step="claim.code")
+        else:
+            turn.say(wrong)
     else:
+        turn.done()
         turn.say(T("Welcome to the team! You are {role} now. /help shows what is new for you.", role=ROLES[role]))
 
 
@@ -224,6 +235,8 @@ def ask_pseudonym(turn: Turn) -> None:
 @router.step("me.pseudonym")
 def rename(turn: Turn, words: str) -> None:
     try:
+        if ideas.is_the_labs(turn, words):
+            raise NameTaken(words)
         pseudonym = people.rename(turn.db, turn.person.id, words)
     except NameUnfit:
         turn.ask(T("Please use 1 to 40 characters, with letters."), CANCEL, step="me.pseudonym")
@@ -274,20 +287,28 @@ def export(turn: Turn) -> None:
 
 @router.maker("people.export")
 def make_export(session: Session, person_id: str) -> bytes:
-    """All rows about a person as JSON."""
-    number = int(person_id)
-    found: dict[str, list[dict[str, object]]] = {}
-    for table, column in (
-        (Person, col(Person.id)),
-        (Account, col(Account.person_id)),
-        (Idea, col(Idea.author_id)),
-        (Support, col(Support.person_id)),
-        (Follow, col(Follow.person_id)),
-        (Comment, col(Comment.author_id)),
-    ):
-        rows = session.exec(select(table).where(column == number)).all()
-        found[table.__tablename__] = [row.model_dump() for row in rows]  # type: ignore[index]
+    """All rows about a person as JSON, by table."""
+    found = {
+        table: [row.model_dump() for row in session.exec(select(model).where(whose(int(person_id)))).all()]
+        for table, (model, whose) in EXPORTED.items()
+    }
     return json.dumps(found, ensure_ascii=False, indent=2, default=_plain).encode()
+
+
+EXPORTED: dict[str, tuple[type[SQLModel], Callable[[int], Any]]] = {
+    "person": (Person, lambda person: col(Person.id) == person),
+    "account": (Account, lambda person: col(Account.person_id) == person),
+    "chat": (Chat, lambda person: col(Chat.id).in_(erasure.private_chats(person))),
+    "idea": (Idea, lambda person: col(Idea.author_id) == person),
+    "support": (Support, lambda person: col(Support.person_id) == person),
+    "follow": (Follow, lambda person: col(Follow.person_id) == person),
+    "comment": (Comment, lambda person: col(Comment.author_id) == person),
+    "dialog": (Dialog, lambda person: col(Dialog.person_id) == person),
+    "attempt": (Attempt, lambda person: col(Attempt.person_id) == person),
+    "failed": (Failed, lambda person: col(Failed.person_id) == person),
+    "outbox": (Outbox, erasure.messages_to),
+}
+"""The rows of each table that are about a person."""
 
 
 def _plain(value: object) -> str:
@@ -306,6 +327,10 @@ def ask_to_leave(turn: Turn) -> None:
 
 @router.press("me.erase")
 def erase(turn: Turn, what: str) -> None:
+    theirs = turn.db.exec(select(Idea).where(Idea.author_id == turn.person.id)).all()
+    numbers = [str(idea.id) for idea in theirs if idea.status != Status.WITHDRAWN]
     erasure.erase(turn.db, turn.person.id, keep_ideas=what == "keep")
+    for number in numbers:
+        ideas.author_has_left(turn, number)
     turn.dialog = None
     turn.say(T("Everything about you is erased. Thank you for having been here. /start begins anew."))

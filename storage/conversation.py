@@ -4,7 +4,7 @@ The frame of a turn runs on every message, so it is written in Core with stateme
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -176,16 +176,19 @@ _FRAME = (
     .where(chat_table.c.adapter == bindparam("adapter"), chat_table.c.external == bindparam("chat"))
 )
 
-_SEEN = {
-    name: dialect.insert(received_table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
-    for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
-}
+_SEEN = select(received_table.c.key).where(
+    received_table.c.adapter == bindparam("adapter"), received_table.c.key.in_(bindparam("keys", expanding=True))
+)
+_NOTE_SEEN = insert(received_table)
 
 
-def first_seen(connection: Connection, adapter: str, key: str, at: datetime) -> bool:
-    """Note an update's id. False when it was handled before."""
-    values = {"adapter": adapter, "key": key, "at": at}
-    return connection.execute(_SEEN[connection.dialect.name], values).rowcount == 1
+def unseen(connection: Connection, adapter: str, keys: Sequence[str], now: datetime) -> set[str]:
+    """Which of these updates have not been handled yet. From now on they count as handled."""
+    before = set(connection.execute(_SEEN, {"adapter": adapter, "keys": list(keys)}).scalars())
+    new = set(keys) - before
+    if new:
+        connection.execute(_NOTE_SEEN, [{"adapter": adapter, "key": key, "at": now} for key in new])
+    return new
 
 
 def frame(connection: Connection, adapter: str, chat: str, actor: str) -> Frame | None:

@@ -4,7 +4,8 @@ import asyncio
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -166,8 +167,30 @@ def _begin_immediate(connection: Connection) -> None:
 
 
 def session_in(connection: Connection) -> Session:
-    """An ordinary Session inside a transaction that somebody else commits; closing it keeps what it did."""
-    return Session(connection, expire_on_commit=False, join_transaction_mode="rollback_only")
+    """An ordinary Session inside a transaction of somebody else's.
+
+    ``commit`` hands over what it did to that transaction, ``close`` without it takes it back.
+    """
+    return Session(connection, expire_on_commit=False, join_transaction_mode="create_savepoint")
+
+
+@contextmanager
+def savepoint(connection: Connection) -> Iterator[None]:
+    """What is done inside is done as a whole, or, when it raises, not at all; the transaction goes on.
+
+    SQLAlchemy's own savepoints cost 50 µs each; one surrounds every update, so this one speaks to the driver (1 µs).
+    They may not be nested, and a Session used inside must be closed inside.
+    """
+    cursor = connection.connection.cursor()
+    cursor.execute("SAVEPOINT update_")
+    try:
+        yield
+    except BaseException:
+        cursor.execute("ROLLBACK TO SAVEPOINT update_")
+        raise
+    finally:
+        cursor.execute("RELEASE SAVEPOINT update_")
+        cursor.close()
 
 
 def serialise(connection: Connection, names: Iterable[str]) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Select, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, delete, func, or_, select, update
 from sqlmodel import Session, col
 
 from storage.conversation import Chat, Dialog, Failed
@@ -22,7 +22,8 @@ def erase(session: Session, person_id: int, keep_ideas: bool) -> None:
     session.expire_all()
 
 
-def _private_chats(person_id: int) -> Select[Any]:
+def private_chats(person_id: int) -> Select[Any]:
+    """The ids of a person's private chats."""
     return (
         select(col(Chat.id))
         .join(Account, col(Account.id) == col(Chat.account_id))
@@ -71,14 +72,18 @@ def _failed(session: Session, person_id: int, _keep: bool) -> None:
     session.execute(delete(Failed).where(col(Failed.person_id) == person_id))
 
 
+def messages_to(person_id: int) -> ColumnElement[bool]:
+    """The messages in a person's private chats, and the questions put to them in groups."""
+    return or_(col(Outbox.person_id) == person_id, col(Outbox.chat_id).in_(private_chats(person_id)))
+
+
 def _outbox(session: Session, person_id: int, _keep: bool) -> None:
-    theirs = or_(col(Outbox.person_id) == person_id, col(Outbox.chat_id).in_(_private_chats(person_id)))
-    session.execute(delete(Outbox).where(theirs))
+    session.execute(delete(Outbox).where(messages_to(person_id)))
 
 
 def _chats(session: Session, person_id: int, _keep: bool) -> None:
     # The chat itself goes when the goodbye is delivered (storage.outbox.close_left_chats).
-    mine = update(Chat).where(col(Chat.id).in_(_private_chats(person_id)))
+    mine = update(Chat).where(col(Chat.id).in_(private_chats(person_id)))
     session.execute(mine.values(account_id=None), execution_options={"synchronize_session": False})
 
 

@@ -160,15 +160,19 @@ def withdraw(session: Session, number: int, person_id: int) -> Idea:
     return idea
 
 
-def decide(session: Session, number: int, status: Status) -> Idea:
-    """The team says what becomes of an idea. Raises ``NotOpen`` for one that is not there or withdrawn."""
+def decide(session: Session, number: int, status: Status) -> tuple[Idea, bool]:
+    """The team says what becomes of an idea; false when it was so already.
+
+    Raises ``NotOpen`` for one that is not there or withdrawn.
+    """
     idea = session.get(Idea, number)
     if idea is None or idea.status == Status.WITHDRAWN:
         raise NotOpen(number)
+    changed = idea.status != status
     idea.status = status
     session.add(idea)
     session.flush()
-    return idea
+    return idea, changed
 
 
 def visible(session: Session, number: int) -> Idea:

@@ -89,6 +89,7 @@ _SHOWN_LAST = (
     .order_by(outbox_table.c.id.desc())
     .limit(1)
 )
+_SAID_LAST = _SHOWN_LAST.where(outbox_table.c.bulk.is_(False))
 
 
 def shown(connection: Connection, chat_id: int, external: str) -> Shown | None:
@@ -97,9 +98,12 @@ def shown(connection: Connection, chat_id: int, external: str) -> Shown | None:
     return None if row is None else Shown(*row)
 
 
-def shown_last(connection: Connection, chat_id: int) -> Shown | None:
-    """Our newest message with choices in a chat: a typed number means its choices."""
-    row = connection.execute(_SHOWN_LAST, {"chat": chat_id}).first()
+def shown_last(connection: Connection, chat_id: int, asked: bool = False) -> Shown | None:
+    """Our newest message with choices in a chat: a typed number means its choices.
+
+    While a question is open (``asked``), news that came in between do not take its place.
+    """
+    row = connection.execute(_SAID_LAST if asked else _SHOWN_LAST, {"chat": chat_id}).first()
     return None if row is None else Shown(*row)
 
 
@@ -223,8 +227,16 @@ _MARK = (
         external=func.coalesce(bindparam("b_external"), outbox_table.c.external),
         unsure=bindparam("b_unsure"),
         error=bindparam("b_error"),
-        # Wanted otherwise while it was under way: it is due again.
-        state=case((outbox_table.c.version != bindparam("b_version"), text("'pending'")), else_=bindparam("b_state")),
+        state=case(
+            # Its chat has gone while it was under way: that it is to be tried again no longer counts.
+            (
+                (outbox_table.c.state != text("'pending'")) & (bindparam("b_state") != text("'delivered'")),
+                outbox_table.c.state,
+            ),
+            # Wanted otherwise while it was under way: it is due again.
+            (outbox_table.c.version != bindparam("b_version"), text("'pending'")),
+            else_=bindparam("b_state"),
+        ),
         html=case(
             (
                 (outbox_table.c.version == bindparam("b_version")) & (bindparam("b_state") != text("'pending'")),

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from sqlalchemy import UniqueConstraint, func, update
+from sqlalchemy import Connection, UniqueConstraint, bindparam, func, insert, update
 from sqlmodel import Field, Session, SQLModel, col, select
 
 INVITE_LASTS = timedelta(days=7)
@@ -30,8 +30,10 @@ class Role(StrEnum):
     LEAD = "lead"
 
     def covers(self, other: "Role") -> bool:
-        order = list(Role)
-        return order.index(self) >= order.index(other)
+        return _RANKS[self] >= _RANKS[other]
+
+
+_RANKS = {role: rank for rank, role in enumerate(Role)}
 
 
 class Group(StrEnum):
@@ -220,33 +222,46 @@ def handle_of(pseudonym: str) -> str:
     return " ".join("".join(sign for sign in folded if unicodedata.category(sign) != "Cf").split())
 
 
-def arrive(session: Session, adapter: str, external: str, now: datetime) -> Account:
-    """A person writes for the first time: give them an account and an invented pseudonym."""
-    person = Person(pseudonym="", handle="", created_at=now)
-    person.pseudonym, person.handle = _free_pseudonym(session)
-    session.add(person)
-    session.flush()
-    assert person.id is not None
-    account = Account(person_id=person.id, adapter=adapter, external=external, created_at=now)
-    session.add(account)
-    session.flush()
-    return account
+def arrive(connection: Connection, adapter: str, external: str, now: datetime) -> int:
+    """A person's account, whose id is returned; who writes for the first time is given one, and a pseudonym."""
+    known = connection.execute(_KNOWN, {"b_adapter": adapter, "b_external": external}).scalar_one_or_none()
+    if known is not None:  # it is only this chat that is new
+        return known
+    pseudonym, handle = _free_pseudonym(connection)
+    person = {"pseudonym": pseudonym, "handle": handle, "role": Role.PARTICIPANT, "notice": 0, "created_at": now}
+    person_id = connection.execute(_NEW_PERSON, person).scalar_one()
+    account = {"person_id": person_id, "adapter": adapter, "external": external, "created_at": now}
+    return connection.execute(_NEW_ACCOUNT, account).scalar_one() or 0
 
 
-def _free_pseudonym(session: Session) -> tuple[str, str]:
+def _free_pseudonym(connection: Connection) -> tuple[str, str]:
     attempt = 0
     while True:
         pseudonym = _invented(attempt)
         handle = handle_of(pseudonym)
-        if session.exec(select(Person.id).where(Person.handle == handle)).first() is None:
+        if connection.execute(_TAKEN, {"b_handle": handle}).first() is None:
             return pseudonym, handle
         attempt += 1
+
+
+_NEW_PERSON = insert(Person).returning(col(Person.id))
+_NEW_ACCOUNT = insert(Account).returning(col(Account.id))
+_KNOWN = select(col(Account.id)).where(
+    Account.adapter == bindparam("b_adapter"), Account.external == bindparam("b_external")
+)
+_TAKEN = select(Person.id).where(Person.handle == bindparam("b_handle"))
+_NOTICED = update(Person).where(col(Person.id) == bindparam("b_person")).values(notice=bindparam("b_version"))
+
+
+def has_seen_notice(connection: Connection, person_id: int, version: int) -> None:
+    """This person has been shown this version of the privacy notice."""
+    connection.execute(_NOTICED, {"b_person": person_id, "b_version": version})
 
 
 def renew_pseudonym(session: Session, person_id: int) -> str:
     """Give a person another invented pseudonym."""
     person = session.get_one(Person, person_id)
-    person.pseudonym, person.handle = _free_pseudonym(session)
+    person.pseudonym, person.handle = _free_pseudonym(session.connection())
     session.add(person)
     session.flush()
     return person.pseudonym
@@ -286,9 +301,10 @@ def invite(session: Session, role: Role, now: datetime) -> str:
 
 
 def claim(session: Session, person_id: int, code: str, now: datetime) -> Role | None:
-    """Take the role a code gives. ``None`` when the code is wrong, used or too old, or after too many tries.
+    """Take the role a code gives, unless the one they have is higher; returns the role they have now.
 
-    A wrong code is 64 bits away from a right one and five may be tried in an hour, so none can be guessed.
+    ``None`` when the code is wrong, used or too old, or after too many tries. A wrong code is 64 bits away from
+    a right one and five may be tried in an hour, so none can be guessed.
     """
     hour_ago = now - timedelta(hours=1)
     tries = session.exec(select(func.count()).where(Attempt.person_id == person_id, col(Attempt.at) > hour_ago)).one()
@@ -297,7 +313,7 @@ def claim(session: Session, person_id: int, code: str, now: datetime) -> Role | 
     used = session.execute(
         update(Invite)
         .where(
-            col(Invite.digest) == _digest(code.strip().lower()),
+            col(Invite.digest) == _digest("".join(code.split()).lower()),
             col(Invite.claimed_at).is_(None),
             col(Invite.created_at) > now - INVITE_LASTS,
         )
@@ -314,7 +330,7 @@ def claim(session: Session, person_id: int, code: str, now: datetime) -> Role | 
         person.role = role
         session.add(person)
         session.flush()
-    return role
+    return Role(person.role)
 
 
 def _digest(code: str) -> str:

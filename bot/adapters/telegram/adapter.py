@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -26,6 +27,10 @@ log = structlog.get_logger()
 API = "https://api.telegram.org"
 MEGABYTE = 1024 * 1024
 WEBHOOK_CONNECTIONS = 100
+PORTION = 25
+"""How many of the updates of a poll are one batch. Between two batches the database takes in what was delivered
+meanwhile; a hundred at once would hold up every reply for the time they take."""
+
 QUICK = 0.5
 """A poll that comes back empty sooner than this many seconds did not wait, and is not repeated at once."""
 
@@ -91,8 +96,12 @@ class Telegram:
 
     @property
     def answered_at(self) -> float | None:
-        """When Telegram last answered a poll, or the set-up of the webhook (Unix time in seconds)."""
-        return self._patience.answered_at
+        """When Telegram last answered a poll (Unix time in seconds).
+
+        With a webhook, once that is set up, silence only means that nobody writes.
+        """
+        answered = self._patience.answered_at
+        return time.time() if self._webhook and answered is not None else answered
 
     @property
     def webhook_path(self) -> str:
@@ -121,9 +130,12 @@ class Telegram:
             elif clock() - began < QUICK:
                 # Nothing came, or nothing that can be confirmed: asking again at once would spin.
                 await self._patience.sleep(QUICK)
-            happened, raw = understand(updates, me)
-            if happened:
-                yield Batch(happened, None if offset is None else str(offset), raw)
+            for start in range(0, len(updates), PORTION):
+                portion = updates[start : start + PORTION]
+                happened, raw = understand(portion, me)
+                reached = next_offset(portion)
+                if happened:
+                    yield Batch(happened, None if reached is None else str(reached), raw)
 
     async def _hooked(self) -> AsyncGenerator[Batch, None]:
         me = await self._patience.outlast(self._introduce)
