@@ -17,7 +17,9 @@ test: $(VENV)/ready
 	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=xml
 
 bench: $(VENV)/ready .venv-peers/ready
-	$(BIN)/python bench/throughput.py
+	$(BIN)/python bench/throughput.py --labbot-text /start
+	$(BIN)/python bench/stages.py
+	$(BIN)/python bench/scale.py
 
 # The exact versions of the lock, checked by hash; the project itself last, so that it may change freely.
 $(VENV)/ready: requirements-dev.lock pyproject.toml

@@ -53,8 +53,8 @@ def fill(url: str, people: int, waiting: int) -> None:
             connection.execute(
                 insert(Outbox),
                 [
-                    {"chat_id": n, "adapter": "telegram", "bulk": True, "question": False, "html": "Hallo", "revision": 0,
-                     "version": 1, "state": "pending", "unsure": 0, "queued_at": now}
+                    {"chat_id": n, "adapter": "telegram", "bulk": True, "question": False, "html": "Hallo",
+                     "revision": 0, "version": 1, "state": "pending", "unsure": 0, "queued_at": now}
                     for n in ids
                     if n <= waiting
                 ]

@@ -93,7 +93,7 @@ async def main(number: int, text: str) -> None:
             def read(rows: list[outbox.Due] = rows) -> None:
                 while len(rows) < number:
                     with engine.begin() as connection:
-                        rows += outbox.due(connection, "telegram", False, [row.chat_id for row in rows][:0], number)
+                        rows += outbox.due(connection, "telegram", False, [], number)
 
             figures["read"] = _cpu(read, number)
             message = Rendered("Hallo!", tuple(Button(label) for label in ("Ja", "Nein", "Zurück")), 0)

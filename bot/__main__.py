@@ -1,6 +1,7 @@
 """The command line: run, check, migrate, invite, export, demo."""
 
 import asyncio
+import contextlib
 import csv
 import json
 import os
@@ -13,6 +14,7 @@ from typing import Annotated, Any, NamedTuple, NoReturn
 
 import structlog
 import typer
+from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session
 
@@ -59,9 +61,10 @@ def run() -> None:
     settings = _settings()
     if not settings.messengers:
         _bad("LABBOT_TELEGRAM_TOKEN: no messenger is set up; @BotFather on Telegram gives a token")
-    _migrated(settings)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        sys.exit(runner.run(_run(settings)))
+    with _alone(settings):
+        _migrated(settings)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            sys.exit(runner.run(_run(settings)))
 
 
 async def _run(settings: Settings) -> int:
@@ -141,7 +144,7 @@ def migrate() -> None:
 
 
 @app.command()
-def invite(role: Invited = Invited.ORGANISER) -> None:
+def invite(role: Annotated[Invited, typer.Argument()] = Invited.ORGANISER) -> None:
     """Print a code that makes somebody an organiser, once: they write /claim CODE to the bot."""
     from storage import people
     from storage.people import Role
@@ -205,7 +208,10 @@ def demo() -> None:
 
     logs.configure("text", "error")
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(play())
+        try:
+            runner.run(play())
+        except BadSettings as error:
+            _bad(str(error))
 
 
 # -- what the commands share --------------------------------------------------------------------------------
@@ -225,10 +231,36 @@ def _settings() -> Settings:
     return settings
 
 
+@contextlib.contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """Keep a second process off this lab: both would deliver the same outbox. The lock ends with the process."""
+    try:
+        import fcntl
+    except ImportError:  # Windows has none
+        yield
+        return
+    with (settings.data / "labbot.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _bad(f"LABBOT_DATA: another labbot is running on {settings.data}")
+        yield
+
+
 def _migrated(settings: Settings) -> None:
     """Bring the tables up to date, unless the operator does it."""
+    from storage.engine import is_current
+
     if settings.migrate:
         _migrate(settings)
+        return
+    try:
+        if is_current(settings.database):
+            return
+        print("LABBOT_MIGRATE: is 0 and the tables are not up to date; run: labbot migrate", file=sys.stderr)
+    except DBAPIError as error:
+        print(f"LABBOT_DATABASE_URL: the database does not answer: {_first_line(error)}", file=sys.stderr)
+    sys.exit(1)
 
 
 def _migrate(settings: Settings) -> None:
@@ -238,6 +270,9 @@ def _migrate(settings: Settings) -> None:
         bring_up_to_date(settings.database)
     except DBAPIError as error:
         print(f"LABBOT_DATABASE_URL: the database does not answer: {_first_line(error)}", file=sys.stderr)
+        sys.exit(1)
+    except CommandError as error:
+        print(f"LABBOT_DATABASE_URL: the tables are from another version of labbot: {error}", file=sys.stderr)
         sys.exit(1)
 
 

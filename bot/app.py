@@ -34,7 +34,7 @@ TOPICS: Mapping[str, Text] = {
 }
 """The topics of a lab that has not listed its own."""
 
-PATIENCE = 4.0
+PATIENCE = 3.0
 """Seconds that what is under way may take after the stop."""
 
 SILENCE = 180.0

@@ -62,7 +62,7 @@ def split(html: str, limit: int) -> list[str]:
 
     for match in _TOKEN.finditer(html):
         token = match[0]
-        if used + _width(token) > limit:
+        while used and used + _width(token) > limit:
             for kind in ("\n\n", "\n", " "):
                 if breaks.get(kind, 0) > 0:
                     close(breaks[kind], 1)

@@ -1,6 +1,7 @@
 """Clock: what time it is, and what happens because it passes. Jobs are code, due things are rows."""
 
 import asyncio
+import contextlib
 import time as clocks
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
@@ -50,10 +51,11 @@ class Clock:
     """
 
     def __init__(self, ticks: Iterable[Tick], do: Do) -> None:
+        self._do = do
         self._scheduler = AsyncIOScheduler(timezone=UTC)
         for tick in ticks:
             self._scheduler.add_job(
-                do,
+                self._call,
                 "interval",
                 args=(tick.name, tick.handler),
                 minutes=tick.minutes,
@@ -63,6 +65,10 @@ class Clock:
                 misfire_grace_time=None,
                 next_run_time=datetime.now(UTC),
             )
+
+    async def _call(self, name: str, handler: Callable[[Turn], None]) -> None:
+        with contextlib.suppress(asyncio.CancelledError):  # the stop: APScheduler would report it as a failure
+            await self._do(name, handler)
 
     def start(self) -> None:
         """Begin, in the running loop."""

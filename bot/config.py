@@ -14,6 +14,9 @@ from sqlalchemy.exc import ArgumentError
 ADAPTERS = ("telegram",)
 """The messengers there are adapters for."""
 
+DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg", "postgres")
+"""How a database's URL may begin."""
+
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -104,11 +107,13 @@ class Settings(BaseSettings):
     def _database(cls, value: str) -> str:
         if value:
             try:
-                backend = make_url(value).get_backend_name()
-            except ArgumentError:
+                url = make_url(value)
+            except (ArgumentError, ValueError):
                 raise ValueError("an SQLAlchemy URL is expected, for example sqlite:////data/labbot.db") from None
-            if backend not in ("sqlite", "postgresql", "postgres"):
-                raise ValueError(f"{backend} is not supported; sqlite and postgresql are")
+            if url.drivername not in DRIVERS:
+                raise ValueError(f"{url.drivername} is not supported; sqlite and postgresql are")
+            if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+                raise ValueError("a file is expected, for example sqlite:////data/labbot.db")
         return value
 
     @field_validator("telegram_token")
@@ -153,10 +158,12 @@ class Settings(BaseSettings):
         return host.strip("[]"), int(port)
 
 
-def read_settings() -> Settings:
-    """The settings as they are now. Raises ``BadSettings``."""
+def read_settings(**given: Any) -> Settings:
+    """The settings as they are now, but what is ``given``. Raises ``BadSettings``."""
     try:
-        return Settings()
+        return Settings(**given)
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSettings(f".env: it cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from None
     except ValidationError as error:
         first = error.errors()[0]
         reason = str(first["msg"]).removeprefix("Value error, ")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bot.adapters.memory import Memory
 from bot.app import App
-from bot.config import Settings
+from bot.config import read_settings
 from bot.types import ChatRef
 from storage.engine import migrate
 
@@ -36,10 +36,12 @@ async def play() -> None:
     """Run the bot on a throw-away database until the input ends."""
     with tempfile.TemporaryDirectory(prefix="labbot-demo-") as folder:
         path = Path(folder)
-        settings = Settings(data=path, name="KoSI-Lab", adapters=(), telegram_token=None)
-        migrate(f"sqlite:///{path / 'labbot.db'}")
+        settings = read_settings(
+            _env_file=None, data=path, database_url="", name="KoSI-Lab", adapters=(), telegram_token=None
+        )
+        migrate(settings.database)
         messenger = Memory()
-        app = App(settings.model_copy(update={"database_url": f"sqlite:///{path / 'labbot.db'}"}), [messenger])
+        app = App(settings, [messenger])
         stop = asyncio.Event()
         running = asyncio.create_task(app.run(stop))
         chats = {"anna": messenger.private("anna", "de"), "ben": messenger.private("ben", "en")}

@@ -10,7 +10,6 @@ from typing import TypeVar
 
 import structlog
 from sqlalchemy import Connection
-from sqlalchemy.exc import InterfaceError, OperationalError
 
 from bot.clock import Time
 from bot.metrics import Metrics
@@ -19,7 +18,7 @@ from bot.router import OUT_OF_DATE, Router
 from bot.turn import Dialog, Here, Lab, Turn, You
 from bot.types import Batch, Edited, Left, Moved, Pressed, Retracted, Said, T, Unreadable, Update
 from storage import conversation, outbox, people
-from storage.engine import Storage, Unavailable, savepoint, serialise
+from storage.engine import Storage, Unavailable, database_failed, savepoint, serialise
 from storage.people import Role
 
 log = structlog.get_logger()
@@ -131,7 +130,7 @@ class Dispatch:
             kind = type(update).__name__.lower()
             done.kinds[kind] = done.kinds.get(kind, 0) + 1
             if isinstance(update, Unreadable):
-                conversation.keep_failed(connection, adapter, update.key, None, update.raw, update.error, now)
+                self._keep(connection, adapter, update, update.raw, update.error, now, done)
                 done.unreadable.append((update.key, update.error))
             else:
                 self._handle(connection, adapter, update, batch, now, done)
@@ -145,25 +144,43 @@ class Dispatch:
         """One turn behind a savepoint: what it does is kept as a whole, or not at all."""
         try:
             self._in_turn(connection, adapter, update, now, done, lambda turn: self.router.respond(turn, update))
-        except (OperationalError, InterfaceError):
-            raise  # the database itself failed: the whole batch is tried again
         except Exception as error:
+            if database_failed(error):
+                raise  # the whole batch is tried again
             done.failures.append((update.key, type(error).__name__, _where(error)))
-            self._keep(connection, adapter, update, batch, now, f"{type(error).__name__} at {_where(error)}")
             if isinstance(update, Said | Pressed):
                 try:
                     self._in_turn(connection, adapter, update, now, done, lambda turn: turn.toast(SORRY))
-                except (OperationalError, InterfaceError):
-                    raise
-                except Exception as again:  # the update is kept; not even an apology may hold up the others
+                except Exception as again:  # not even an apology may hold up the others
+                    if database_failed(again):
+                        raise
                     done.failures.append((update.key, type(again).__name__, _where(again)))
+            # After the apology, since that is where somebody new becomes known: what is kept goes when they go.
+            fault = f"{type(error).__name__} at {_where(error)}"
+            self._keep(connection, adapter, update, batch.raw.get(update.key, ""), fault, now, done)
 
     def _keep(
-        self, connection: Connection, adapter: str, update: Update, batch: Batch, now: datetime, error: str
+        self,
+        connection: Connection,
+        adapter: str,
+        update: Update | Unreadable,
+        raw: str,
+        fault: str,
+        now: datetime,
+        done: Done,
     ) -> None:
-        found = conversation.frame(connection, adapter, update.chat.id, update.actor.id)
-        person = None if found is None else found.person_id
-        conversation.keep_failed(connection, adapter, update.key, person, batch.raw.get(update.key, ""), error, now)
+        """Keep an update that failed; one that no database takes must not hold up the others either."""
+        try:
+            with savepoint(connection):
+                found = None
+                if not isinstance(update, Unreadable):
+                    found = conversation.frame(connection, adapter, update.chat.id, update.actor.id)
+                person = None if found is None else found.person_id
+                conversation.keep_failed(connection, adapter, update.key, person, raw, fault, now)
+        except Exception as error:
+            if database_failed(error):
+                raise
+            done.failures.append((update.key, type(error).__name__, _where(error)))
 
     def _in_turn(
         self,

@@ -7,8 +7,8 @@ from io import BytesIO
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from babel import Locale, UnknownLocaleError
-from babel.dates import format_date, format_datetime
+from babel import Locale
+from babel.dates import format_date, format_time
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.numbers import format_decimal
@@ -26,9 +26,13 @@ class Catalogue:
     def __init__(self, locale: str, translations: gettext.NullTranslations, zone: ZoneInfo) -> None:
         self.locale = locale
         self._babel = Locale.parse(locale, sep="-")
-        self.name = self._babel.get_display_name(locale) or locale
+        self.name = self.called(self)
         self._translations = translations
         self._zone = zone
+
+    def called(self, other: "Catalogue") -> str:
+        """What this language calls another one."""
+        return other._babel.get_display_name(self._babel) or other.locale
 
     def gettext(self, msgid: str) -> str:
         return self._translations.gettext(msgid)
@@ -66,7 +70,9 @@ class Catalogue:
         if isinstance(value, str):
             return value
         if isinstance(value, datetime):
-            return format_datetime(value, "medium", tzinfo=self._zone, locale=self._babel)
+            local = value.astimezone(self._zone)
+            hour = format_time(local, "short", tzinfo=self._zone, locale=self._babel)
+            return f"{format_date(local, 'medium', locale=self._babel)}, {hour}"
         if isinstance(value, date):
             return format_date(value, "medium", locale=self._babel)
         if isinstance(value, int) and 0 <= value < 1000:  # the usual case, without Babel's cost
@@ -109,14 +115,8 @@ class Catalogues(Mapping[str, Catalogue]):
     def meant(self, words: str) -> str | None:
         """The locale a person means by a tag or by a language's name in any language we speak."""
         wanted = words.strip().casefold()
-        for tag in self._catalogues:
-            names = {tag.casefold(), self[tag].name.casefold()}
-            for other in self._catalogues:
-                try:
-                    names.add((Locale.parse(tag, sep="-").get_display_name(other) or tag).casefold())
-                except UnknownLocaleError:  # pragma: no cover - every folder name is a locale Babel knows
-                    continue
-            if wanted in names:
+        for tag, meant in self._catalogues.items():
+            if wanted in {tag.casefold(), *(other.called(meant).casefold() for other in self._catalogues.values())}:
                 return tag
         return None
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 from functools import cached_property
@@ -14,7 +14,7 @@ from sqlmodel import Session
 from bot.choices import fit
 from bot.port import Limits
 from bot.text import Catalogue, Catalogues
-from bot.types import ChatRef, Choice, Happened, Message, MessageRef, Pressed, Said, Text
+from bot.types import ChatRef, Choice, Happened, Lines, Message, MessageRef, Pressed, Said, T, Text
 from storage import conversation, outbox
 from storage.engine import session_in
 from storage.people import Role
@@ -170,14 +170,19 @@ class Turn:
     def ask(self, what: Text | Message, *choices: Choice, step: str, data: Mapping[str, Any] | None = None) -> None:
         """Ask this person and wait for the answer, which goes to the function for ``step``.
 
-        Only this person may press the choices. In a group the messenger opens its reply field for them.
+        Only this person may press the choices. In a group the messenger opens its reply field for them, where it
+        knows whose message this answers; after a press it does not, so the question says how to answer.
         """
         self.wait(step, data)
+        message = _message(what, choices)
+        if not self.chat.private and self._answered is None:
+            hint = T("Please answer by replying to this message.")
+            message = replace(message, text=Lines([message.text, hint], "\n\n"))
         self._queue(
             self.chat.id,
             self.chat.ref,
             self.chat.locale,
-            _message(what, choices),
+            message,
             reply_to=self._answered,
             question=not self.chat.private,
             person_id=self.person.id,

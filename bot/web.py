@@ -78,7 +78,7 @@ def create(
         except TimeoutError:
             found = Health(False, {"health": "no answer in time"})
         except Exception:
-            log.exception("the health check failed")
+            log.exception("health.failed")
             found = Health(False, {"health": "failed"})
         status = "ok" if found.ok else "failing"
         return JSONResponse({"status": status, "checks": dict(found.checks)}, 200 if found.ok else 503)

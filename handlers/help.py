@@ -7,6 +7,10 @@ from bot.types import Choice, Lines, T
 router = Router()
 
 
+LAST = ("start", "help", "cancel")
+"""Commands that people find by themselves: help names them at its end."""
+
+
 def menu() -> tuple[Choice, ...]:
     """What most people want, one choice each."""
     return (
@@ -26,7 +30,7 @@ def help_command(turn: Turn, _text: str) -> None:
 def show(turn: Turn) -> None:
     lines = [
         T("/{name}: {help}", name=turn.words.gettext(command.name), help=command.help)
-        for command in turn.lab.commands.values()
+        for command in sorted(turn.lab.commands.values(), key=lambda command: command.name in LAST)
         if turn.may(command.role) and command.where in (Where.ANYWHERE, _here(turn))
     ]
     if turn.chat.private:

@@ -314,8 +314,8 @@ def is_the_labs(turn: Turn, name: str) -> bool:
 
 @router.otherwise
 def otherwise(turn: Turn, text: str) -> None:
-    """A private message that is nothing else: a number shows that idea, a sentence can become one."""
-    if (number := re.fullmatch(r"#?\s*(\d{1,9})", text)) is not None and turn.chat.private:
+    """A message to the bot that is nothing else: a number shows that idea, a sentence can become one."""
+    if (number := re.fullmatch(r"#?\s*(\d{1,9})", text)) is not None:
         show(turn, number[1])
     elif may_be_idea(text):
         offer(turn, [text], None if turn.message is None else turn.message.id)
@@ -489,20 +489,20 @@ def body(turn: Turn, card: Card) -> Text:
     parts: list[Text] = [T("<b>#{number} {title}</b>", number=str(idea.id), title=idea.title)]
     if idea.text:
         parts.append(Verbatim(idea.text))
-    facts = Lines(
-        [
-            T(
-                "Topic: {topic}. By {author}, {date}.",
-                topic=topic_of(turn, idea.topic),
-                author=Verbatim(card.author) if card.author else T("someone"),
-                date=idea.created_at.date(),
-            ),
-            N("{n} person supports it.", "{n} people support it.", n=idea.supports),
-            N("{n} comment.", "{n} comments.", n=idea.comments),
-        ],
-        " ",
-    )
-    parts.append(facts)
+    facts: list[Text] = [
+        T(
+            "Topic: {topic}. By {author}, {date}.",
+            topic=topic_of(turn, idea.topic),
+            author=Verbatim(card.author) if card.author else T("someone"),
+            date=idea.created_at.date(),
+        ),
+        N("{n} person supports it.", "{n} people support it.", n=idea.supports)
+        if idea.supports
+        else T("Nobody supports it yet."),
+    ]
+    if idea.comments:
+        facts.append(N("{n} comment.", "{n} comments.", n=idea.comments))
+    parts.append(Lines(facts, " "))
     if idea.status != Status.NEW:
         parts.append(T("The lab says: {status}", status=STATUSES[idea.status]))
     return Lines(parts, "\n\n")
@@ -622,9 +622,9 @@ def take_comment(turn: Turn, text: str) -> None:
     )
     news = Lines(
         [
-            T("The lab answers to #{number} {title}:", number=number, title=idea.title)
+            T("The lab answers to #{number} “{title}”:", number=number, title=idea.title)
             if team
-            else T("{author} on #{number} {title}:", author=turn.person.pseudonym, number=number, title=idea.title),
+            else T("{author} on #{number} “{title}”:", author=turn.person.pseudonym, number=number, title=idea.title),
             Verbatim(text),
         ]
     )
@@ -647,7 +647,7 @@ def list_comments(turn: Turn, number: str, before: str = "") -> None:
         turn.toast(gone(number))
         return
     found = ideas.comments(turn.db, int(number), int(before) if before else None, PAGE + 1)
-    lines: list[Text] = [T("Comments on #{number} {title}:", number=number, title=idea.title)]
+    lines: list[Text] = [T("Comments on #{number} “{title}”:", number=number, title=idea.title)]
     for comment, author in reversed(found[:PAGE]):
         said_by = T("the lab") if comment.team else Verbatim(author) if author else T("someone")
         lines.append(T("<b>{author}</b>, {date}: {text}", author=said_by, date=comment.at, text=comment.text))
@@ -824,10 +824,10 @@ def decide(turn: Turn, number: str, status: str) -> None:
         if idea.author_id not in (None, turn.person.id):
             turn.notify(
                 [idea.author_id],
-                T("The lab's team has hidden your idea #{number} {title}.", number=number, title=idea.title),
+                T("The lab's team has hidden your idea #{number} “{title}”.", number=number, title=idea.title),
             )
     elif status != Status.NEW:
-        news = T("News of #{number} {title}: {status}", number=number, title=idea.title, status=STATUSES[status])
+        news = T("News of #{number} “{title}”: {status}", number=number, title=idea.title, status=STATUSES[status])
         followers = ideas.followers(turn.db, int(number), but=turn.person.id)
         turn.notify(followers, news, Choice(T("View"), "idea.show", (number,)))
 

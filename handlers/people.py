@@ -214,14 +214,15 @@ def show_me(turn: Turn) -> None:
             comments=counts[2],
             follows=counts[3],
         ),
-        T("With us since {date}.", date=person.created_at),
+        T("With us since {date}.", date=person.created_at.date()),
     ]
+    unname = [Choice(T("Forget my name"), "me.unname")] if person.name else []
     turn.replace(
         Lines(facts),
         Choice(T("Choose a pseudonym"), "me.rename"),
         Choice(T("Another invented one"), "me.invent"),
         Choice(T("Say whom I speak for"), "me.groups"),
-        Choice(T("Forget my name"), "me.unname"),
+        *unname,
         Choice(T("Export as a file"), "me.export"),
         Choice(T("Erase everything"), "me.leave"),
     )

@@ -332,6 +332,8 @@ def keep_failed(
     connection: Connection, adapter: str, key: str, person_id: int | None, raw: str, error: str, now: datetime
 ) -> None:
     """Keep an update that could not be read or handled."""
+    # Both may hold what no database takes: a NUL, half of a surrogate pair.
+    raw, error = (words.replace("\0", "").encode(errors="replace").decode() for words in (raw, error))
     connection.execute(
         insert(failed_table),
         {"adapter": adapter, "key": key, "person_id": person_id, "raw": raw, "error": error, "at": now},

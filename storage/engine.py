@@ -5,7 +5,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,13 +23,24 @@ Job = Callable[[Connection], R]
 SQLITE_WAIT = 30.0
 """Seconds a transaction waits for somebody else's lock on the SQLite file before it fails."""
 
+CLOSING_WAIT = 1.0
+"""Seconds a job may still take when the storage is closed. What is not committed by then never happened."""
+
 _GROUP = 64
 _POOL = 4
-_FAILED_AS_A_WHOLE = (OperationalError, InterfaceError)
 
 
 class Unavailable(Exception):
     """The database cannot work now (locked, full, gone): nothing of the job was stored; try again later."""
+
+
+def database_failed(error: BaseException) -> bool:
+    """Whether the database itself has failed, and with it the whole transaction; a job lets such an error pass.
+
+    SQLite calls a mistake in a statement (SQLITE_ERROR) operational as well: that is the job's own.
+    """
+    first = _first(error)
+    return isinstance(first, OperationalError | InterfaceError | Unavailable) and not _is_mistake(first)
 
 
 class Storage:
@@ -60,12 +71,13 @@ class Storage:
         return result
 
     async def close(self) -> None:
-        """Finish the jobs that wait, then let go of the database."""
+        """Finish the jobs that wait, then let go of the database; one that is locked is not waited for."""
         for _ in self._threads:
             self._queue.put(None)
         for thread in self._threads:
-            await asyncio.to_thread(thread.join)
-        self.engine.dispose()
+            await asyncio.to_thread(thread.join, CLOSING_WAIT)
+        if not any(thread.is_alive() for thread in self._threads):
+            self.engine.dispose()
 
     def _work(self) -> None:
         while (task := self._queue.get()) is not None:
@@ -90,16 +102,13 @@ class Storage:
                             with connection.begin_nested():
                                 result = task.job(connection)
                         done.append((task, result, None))
-                    except _FAILED_AS_A_WHOLE:
-                        raise
                     except Exception as error:
-                        if len(tasks) == 1:
+                        if len(tasks) == 1 or database_failed(error):
                             raise
                         done.append((task, None, error))
-        except _FAILED_AS_A_WHOLE as error:
-            done = [(task, None, Unavailable(_reason(error))) for task in tasks]
         except Exception as error:
-            done = [(task, None, error) for task in tasks]
+            answer = Unavailable(_reason(error)) if database_failed(error) else error
+            done = [(task, None, answer) for task in tasks]
         _answer(done)
 
 
@@ -132,9 +141,26 @@ def _answer(done: Iterable[tuple[_Task, Any, BaseException | None]]) -> None:
             continue
 
 
-def _reason(error: DBAPIError) -> str:
+def _reason(error: BaseException) -> str:
     """What the driver said, without the statement and its parameters (they hold people's words)."""
-    return str(error.orig).splitlines()[0] if error.orig is not None else type(error).__name__
+    first = _first(error)
+    said = str(first.orig if isinstance(first, DBAPIError) else first)
+    return said.splitlines()[0] if said else type(first).__name__
+
+
+def _first(error: BaseException) -> BaseException:
+    """The failure behind one that looks like a mistake: after a full disk there is no savepoint to go back to."""
+    before: BaseException | None = error
+    while before is not None and _is_mistake(error):
+        before = before.__context__
+        if isinstance(before, DBAPIError):
+            error = before
+    return error
+
+
+def _is_mistake(error: BaseException) -> bool:
+    code = getattr(error.orig, "sqlite_errorcode", None) if isinstance(error, DBAPIError) else None
+    return code == sqlite3.SQLITE_ERROR
 
 
 def open_engine(url: str) -> Engine:
@@ -142,7 +168,8 @@ def open_engine(url: str) -> Engine:
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         if parsed.database:
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with suppress(OSError):  # then the file cannot be opened either, and SQLite says so
+                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         engine = create_engine(
             parsed, hide_parameters=True, connect_args={"timeout": SQLITE_WAIT, "check_same_thread": False}
         )
@@ -182,15 +209,23 @@ def savepoint(connection: Connection) -> Iterator[None]:
     They may not be nested, and a Session used inside must be closed inside.
     """
     cursor = connection.connection.cursor()
-    cursor.execute("SAVEPOINT update_")
+    _or_lost(cursor, "SAVEPOINT update_")
     try:
         yield
-    except BaseException:
-        cursor.execute("ROLLBACK TO SAVEPOINT update_")
+    except BaseException as error:
+        if not database_failed(error):
+            _or_lost(cursor, "ROLLBACK TO SAVEPOINT update_")
+            _or_lost(cursor, "RELEASE SAVEPOINT update_")
         raise
-    finally:
-        cursor.execute("RELEASE SAVEPOINT update_")
-        cursor.close()
+    _or_lost(cursor, "RELEASE SAVEPOINT update_")
+
+
+def _or_lost(cursor: Any, statement: str) -> None:
+    """A full disk or a lost connection ends the whole transaction, and its savepoints with it."""
+    try:
+        cursor.execute(statement)
+    except Exception as error:
+        raise Unavailable(f"the transaction is lost: {error}") from error
 
 
 def serialise(connection: Connection, names: Iterable[str]) -> None:
@@ -214,7 +249,9 @@ def migrate(url: str, revision: str = "head") -> None:
     with engine.connect() as connection:
         config.attributes["connection"] = connection
         script = ScriptDirectory.from_config(config)
-        if revision == "head" or _is_newer(script, revision, current(connection)):
+        newer = revision == "head" or _is_newer(script, revision, current(connection))
+        connection.rollback()  # each migration begins a transaction of its own
+        if newer:
             command.upgrade(config, revision)
         else:
             command.downgrade(config, revision)

@@ -21,6 +21,10 @@ LONGEST_NAME = 40
 """The longest pseudonym or name, in characters."""
 
 
+FILLERS = "\u115f\u1160\u3164\uffa0"
+"""Hangul's letters that nobody can see."""
+
+
 class Role(StrEnum):
     """What a person may do; each role may do all that the ones before it may."""
 
@@ -217,9 +221,9 @@ def _invented(attempt: int) -> str:
 
 
 def handle_of(pseudonym: str) -> str:
-    """A name as it is compared: look-alikes by case, width, accents' encoding and spaces are one name."""
+    """A name as it is compared: look-alikes by case, width, accents' encoding, signs and spaces are one name."""
     folded = unicodedata.normalize("NFKC", pseudonym).casefold()
-    return " ".join("".join(sign for sign in folded if unicodedata.category(sign) != "Cf").split())
+    return " ".join("".join(sign for sign in folded if sign.isalnum() or sign.isspace()).split())
 
 
 def arrive(connection: Connection, adapter: str, external: str, now: datetime) -> int:
@@ -269,7 +273,10 @@ def renew_pseudonym(session: Session, person_id: int) -> str:
 
 def proper_name(words: str) -> str:
     """A name as it is shown, on one line. Raises ``NameUnfit``."""
-    shown = " ".join("".join(sign for sign in words if unicodedata.category(sign)[0] != "C" or sign.isspace()).split())
+    visible = (
+        sign for sign in words if sign.isspace() or not (sign in FILLERS or unicodedata.category(sign)[0] == "C")
+    )
+    shown = " ".join("".join(visible).split())
     if not 1 <= len(shown) <= LONGEST_NAME or not any(sign.isalpha() for sign in shown):
         raise NameUnfit(words)
     return shown

@@ -8,8 +8,8 @@ import storage  # noqa: F401  (names the tables)
 connection = context.config.attributes["connection"]
 on_sqlite = connection.dialect.name == "sqlite"
 if on_sqlite:
-    connection.exec_driver_sql("PRAGMA foreign_keys=OFF")  # a batch copies tables, which keys would forbid
-    connection.commit()
+    # A batch copies tables, which keys would forbid; inside a transaction the pragma does nothing.
+    connection.connection.driver_connection.execute("PRAGMA foreign_keys=OFF")
 context.configure(
     connection=connection,
     target_metadata=SQLModel.metadata,

@@ -57,7 +57,7 @@ def _said(key: str, message: telegram.Message, me: Account) -> Said | Moved | No
     private = _is_private(message.chat)
     title = _title(message.chat)
     if message.migrate_to_chat_id is not None:
-        to = ChatRef(ADAPTER, str(message.migrate_to_chat_id))
+        to = ChatRef(ADAPTER, _number(message.migrate_to_chat_id))
         return Moved(key, chat, actor, message.date, private, to, title=title)
     files = _files(message)
     written = message.text is not None or message.caption is not None
@@ -72,7 +72,7 @@ def _said(key: str, message: telegram.Message, me: Account) -> Said | Moved | No
         actor,
         message.date,
         private,
-        MessageRef(chat, str(message.message_id)),
+        MessageRef(chat, _number(message.message_id)),
         words.text,
         words.command,
         _reply_to(message, chat),
@@ -95,7 +95,7 @@ def _edited(key: str, message: telegram.Message, me: Account) -> Edited | None:
     chat = _chat(message)
     at = message.edit_date or message.date
     title = _title(message.chat)
-    ref = MessageRef(chat, str(message.message_id))
+    ref = MessageRef(chat, _number(message.message_id))
     return Edited(key, chat, actor, at, private, ref, words.text, words.command, title=title)
 
 
@@ -104,8 +104,8 @@ def _pressed(key: str, query: telegram.CallbackQuery, now: datetime) -> Pressed 
     if message is None or not _is_conversation(message.chat):
         return None
     # An inaccessible message (too old, or deleted) still has a chat and an id, and no topic.
-    chat = _chat(message) if isinstance(message, telegram.Message) else ChatRef(ADAPTER, str(message.chat.id))
-    actor = Actor(str(query.from_user.id), query.from_user.language_code)
+    chat = _chat(message) if isinstance(message, telegram.Message) else ChatRef(ADAPTER, _number(message.chat.id))
+    actor = Actor(_number(query.from_user.id), _locale(query.from_user))
     choice = CHOICE.fullmatch(query.data or "")
     return Pressed(
         key,
@@ -113,7 +113,7 @@ def _pressed(key: str, query: telegram.CallbackQuery, now: datetime) -> Pressed 
         actor,
         now,
         _is_private(message.chat),
-        MessageRef(chat, str(message.message_id)),
+        MessageRef(chat, _number(message.message_id)),
         int(choice[2]) if choice else -1,
         int(choice[1]) if choice else None,
         query.id,
@@ -128,9 +128,10 @@ def _membership(key: str, change: telegram.ChatMemberUpdated) -> Joined | Left |
     before, after = _can_write(change.old_chat_member), _can_write(change.new_chat_member)
     if before == after:
         return None
-    actor = Actor(str(change.from_user.id), change.from_user.language_code, change.from_user.id in ANONYMOUS)
+    user = change.from_user
+    actor = Actor(_number(user.id), _locale(user), user.id in ANONYMOUS)
     happened = Joined if after else Left
-    chat = ChatRef(ADAPTER, str(change.chat.id))
+    chat = ChatRef(ADAPTER, _number(change.chat.id))
     return happened(key, chat, actor, change.date, _is_private(change.chat), title=_title(change.chat))
 
 
@@ -144,11 +145,22 @@ def _actor(message: telegram.Message) -> Actor | None:
     """Who wrote; ``None`` for bots, which are never answered."""
     user, instead = message.from_user, message.sender_chat
     if user is None:
-        return None if instead is None else Actor(str(instead.id), anonymous=True)
+        return None if instead is None else Actor(_number(instead.id), anonymous=True)
     anonymous = instead is not None or user.id in ANONYMOUS
     if user.is_bot and not anonymous:
         return None
-    return Actor(str(user.id), user.language_code, anonymous)
+    return Actor(_number(user.id), _locale(user), anonymous)
+
+
+def _number(value: object) -> str:
+    """An id as text. The library does not look: what is no number is not to reach the core."""
+    if type(value) is not int:
+        raise TypeError("an id that is no number")
+    return str(value)
+
+
+def _locale(user: telegram.User) -> str | None:
+    return user.language_code if isinstance(user.language_code, str) else None
 
 
 def _is_private(chat: telegram.Chat) -> bool:
@@ -161,7 +173,7 @@ def _is_conversation(chat: telegram.Chat) -> bool:
 
 def _chat(message: telegram.Message) -> ChatRef:
     thread = message.message_thread_id if message.is_topic_message else None
-    return ChatRef(ADAPTER, str(message.chat.id), None if thread is None else str(thread))
+    return ChatRef(ADAPTER, _number(message.chat.id), None if thread is None else _number(thread))
 
 
 def _title(chat: telegram.Chat) -> str | None:
@@ -173,7 +185,7 @@ def _reply_to(message: telegram.Message, chat: ChatRef) -> MessageRef | None:
     # Everything in a topic formally answers the message that opened the topic.
     if answered is None or (chat.thread is not None and str(answered.message_id) == chat.thread):
         return None
-    return MessageRef(chat, str(answered.message_id))
+    return MessageRef(chat, _number(answered.message_id))
 
 
 def _words(message: telegram.Message, me: Account, private: bool) -> Words | None:

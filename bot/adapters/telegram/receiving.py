@@ -113,19 +113,37 @@ def next_offset(updates: Sequence[Any]) -> int | None:
 
 
 class Raw(Mapping[str, str]):
-    """Updates as they came, by key. JSON is written only for the one that is looked up."""
+    """Updates as they came but nameless, by key. JSON is written only for the one that is looked up."""
 
     def __init__(self, updates: Mapping[str, Any]) -> None:
         self._updates = updates
 
     def __getitem__(self, key: str) -> str:
-        return json.dumps(self._updates[key])
+        return kept(self._updates[key])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._updates)
 
     def __len__(self) -> int:
         return len(self._updates)
+
+
+NAMES = frozenset({"first_name", "last_name", "username", "phone_number", "vcard", "author_signature"})
+"""What tells who somebody is beside their number; it is not kept, not even with an update that failed."""
+
+
+def kept(update: Any) -> str:
+    """An update as JSON, without anybody's name."""
+    try:
+        return json.dumps(_nameless(update))
+    except RecursionError:
+        return '"nested too deeply to be kept"'
+
+
+def _nameless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _nameless(inner) for key, inner in value.items() if key not in NAMES}
+    return [_nameless(inner) for inner in value] if isinstance(value, list) else value
 
 
 def understand(updates: Sequence[Any], me: Account) -> tuple[list[Update | Unreadable], Raw]:
@@ -142,8 +160,8 @@ def understand(updates: Sequence[Any], me: Account) -> tuple[list[Update | Unrea
             read_as = read(telegram.Update.de_json(update), me, now)
         except Exception as error:
             # Whatever a malformed update does to the parser, the ones after it must come through.
-            log.warning("telegram.unreadable", key=key, error=type(error).__name__)
-            happened.append(Unreadable(key, json.dumps(update), f"{type(error).__name__}: {error}"[:200]))
+            # Its name only: the parser's words may quote somebody's.
+            happened.append(Unreadable(key, kept(update), type(error).__name__))
         else:
             if read_as is not None:
                 happened.append(read_as)
@@ -159,4 +177,4 @@ def _key(update: Any) -> str:
     update_id = _id(update)
     if update_id is not None:
         return str(update_id)
-    return "unreadable-" + hashlib.sha256(json.dumps(update).encode()).hexdigest()[:16]
+    return "unreadable-" + hashlib.sha256(kept(update).encode()).hexdigest()[:16]

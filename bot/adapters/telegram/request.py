@@ -54,8 +54,11 @@ class Flood(TelegramError):
 
 
 def decode(payload: bytes) -> Any:
-    """JSON as Telegram sends it; one broken character must not cost a whole batch of updates."""
-    return json.loads(payload.decode("utf-8", "replace"))
+    """JSON as Telegram sends it; one broken character must not cost a whole batch of updates. Raises ValueError."""
+    try:
+        return json.loads(payload.decode("utf-8", "replace"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def refuse(status: int, payload: bytes) -> NoReturn:

@@ -44,7 +44,7 @@ def parameters(chat: ChatRef, message: Rendered, username: str) -> dict[str, Any
     group = is_group(chat)
     if message.buttons:
         shared["reply_markup"] = keyboard(message, username)
-    elif message.question and group:
+    elif message.question and group and message.reply_to is not None:  # else it would open for everybody
         shared["reply_markup"] = {"force_reply": True, "selective": True}
     if message.reply_to is not None:
         shared["reply_parameters"] = {"message_id": number(message.reply_to), "allow_sending_without_reply": True}
