@@ -11,8 +11,9 @@ from sqlmodel import Session, SQLModel, col, select, update
 from bot.router import Router
 from bot.turn import Turn, Where
 from bot.types import Attachment, Choice, Lines, Message, Pressed, Said, T, Text, Verbatim
-from handlers import ideas
 from handlers.help import menu
+from handlers.ideas.showing import show
+from handlers.ideas.words import author_has_left, is_the_labs
 from storage import erasure, people
 from storage.conversation import Chat, Dialog, Failed
 from storage.ideas import Comment, Follow, Idea, Status, Support
@@ -69,7 +70,7 @@ def start(turn: Turn, payload: str) -> None:
         turn.say(T("Hello! Write /idea to suggest something, or /ideas to see what others suggest."))
         return
     if payload.startswith("idea-"):
-        ideas.show(turn, payload.removeprefix("idea-"))
+        show(turn, payload.removeprefix("idea-"))
         return
     command = turn.lab.commands.get(payload)
     if command is not None and command.where is Where.PRIVATE and turn.may(command.role):
@@ -236,7 +237,7 @@ def ask_pseudonym(turn: Turn) -> None:
 @router.step("me.pseudonym")
 def rename(turn: Turn, words: str) -> None:
     try:
-        if ideas.is_the_labs(turn, words):
+        if is_the_labs(turn, words):
             raise NameTaken(words)
         pseudonym = people.rename(turn.db, turn.person.id, words)
     except NameUnfit:
@@ -332,6 +333,6 @@ def erase(turn: Turn, what: str) -> None:
     numbers = [str(idea.id) for idea in theirs if idea.status != Status.WITHDRAWN]
     erasure.erase(turn.db, turn.person.id, keep_ideas=what == "keep")
     for number in numbers:
-        ideas.author_has_left(turn, number)
+        author_has_left(turn, number)
     turn.dialog = None
     turn.say(T("Everything about you is erased. Thank you for having been here. /start begins anew."))

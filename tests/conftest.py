@@ -5,11 +5,11 @@ import itertools
 import shutil
 import tempfile
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from sqlalchemy import Connection, create_engine, text
@@ -24,6 +24,8 @@ from storage import people
 from storage.engine import Storage, migrate, session_in
 from storage.people import Role
 
+R = TypeVar("R")
+
 SETTLES = 20.0
 """Seconds a story may take to come to rest; only a fault takes so long."""
 
@@ -36,6 +38,7 @@ class ManualTime:
         self._monotonic = 1000.0
         self._sleepers: list[tuple[float, int, asyncio.Event]] = []
         self._count = itertools.count()
+        self._lain_down = asyncio.Event()
 
     def now(self) -> datetime:
         return self._now
@@ -47,6 +50,7 @@ class ManualTime:
         woken = asyncio.Event()
         sleeper = (self._monotonic + seconds, next(self._count), woken)
         self._sleepers.append(sleeper)
+        self._lain_down.set()
         try:
             await woken.wait()
         finally:
@@ -64,8 +68,29 @@ class ManualTime:
 
     @property
     def next_wake(self) -> float | None:
-        """Seconds until the next sleeper wakes."""
+        """The moment (monotonic seconds) at which the next sleeper wakes."""
         return min((sleeper[0] for sleeper in self._sleepers), default=None)
+
+    async def asleep(self, number: int = 1) -> None:
+        """Wait until so many sleep."""
+        while len(self._sleepers) < number:
+            self._lain_down.clear()
+            await asyncio.wait_for(self._lain_down.wait(), SETTLES)
+
+    async def pass_until(self, ended: Awaitable[R]) -> R:
+        """Let as much time pass as it takes until something has ended, from one sleeper's waking to the next's."""
+        waiting = asyncio.ensure_future(ended)
+        while not waiting.done():
+            asleep = asyncio.ensure_future(self.asleep())
+            await asyncio.wait((waiting, asleep), timeout=SETTLES, return_when=asyncio.FIRST_COMPLETED)
+            if not asleep.done() and not waiting.done():
+                waiting.cancel()
+                raise AssertionError("nobody sleeps, and yet nothing ends")
+            asleep.cancel()
+            if not waiting.done() and self.next_wake is not None:
+                self.pass_by(self.next_wake - self._monotonic)
+                await asyncio.sleep(0)  # whoever wakes goes first
+        return await waiting
 
 
 class Resident:
@@ -181,14 +206,19 @@ class Community:
         await resident.says(f"/claim {code}")
         return resident
 
+    async def tick(self, name: str) -> None:
+        """Let the clock call the recurring function of this name now."""
+        [tick] = [tick for tick in self.app.router.ticks if tick.name.endswith(f".{name}")]
+        await self.app.dispatch.tick(tick.name, tick.handler)
+
     async def read(self, question: Any) -> Any:
         """Ask the database (or change it) with a function of a Session."""
 
         def job(connection: Connection) -> Any:
-            session = session_in(connection)
-            answer = question(session)
-            session.flush()
-            return answer
+            with session_in(connection) as session:
+                answer = question(session)
+                session.commit()
+                return answer
 
         return await self.app.storage.run(job)
 
