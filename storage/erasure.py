@@ -58,6 +58,10 @@ def _ideas(session: Session, person_id: int, keep: bool) -> None:
         forgotten = {"author_id": None, "named": False, "source_chat_id": None, "source": None}
         session.execute(update(Idea).where(mine).values(**forgotten))
         return
+    for number in session.execute(select(col(Idea.id)).where(mine)).scalars().all():
+        # Lists of ideas stand in other people's chats, with the title on a button.
+        shown = col(Outbox.choices).contains(f'"idea.show", ["{number}"]')
+        session.execute(update(Outbox).where(shown).values(choices=None))
     ids = select(col(Idea.id)).where(mine)
     for table in (Support, Follow, Comment):
         session.execute(delete(table).where(col(table.idea_id).in_(ids)))

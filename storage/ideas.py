@@ -205,6 +205,12 @@ def card(session: Session, number: int, person_id: int | None) -> Card:
     )
 
 
+def hidden(session: Session, number: int) -> Card | None:
+    """An idea the team has hidden, for the team itself: it can be brought back."""
+    idea = session.get(Idea, number) if number < 2**31 else None
+    return signed(session, idea) if idea is not None and idea.status == Status.HIDDEN else None
+
+
 def signed(session: Session, idea: Idea) -> Card:
     """An idea with the name under it, as everybody sees it; hidden and withdrawn ones too."""
     author = session.get(Person, idea.author_id) if idea.author_id is not None else None

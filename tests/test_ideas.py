@@ -1220,3 +1220,20 @@ async def test_the_export_says_of_each_idea_what_everybody_can_see(lab: Communit
         lambda session: session.exec(select(Person.pseudonym).where(Person.name == "Anna")).one()
     )
     assert (lines[1]["number"], lines[1]["author"]) == (3, pseudonym)
+
+
+async def test_a_hidden_idea_is_brought_back_by_the_team_in_private(lab: Community) -> None:
+    anna = lab.person("anna")
+    await anna.says("/idea A bicycle garage\nFor everybody.")
+    await anna.presses("Send")
+    rosa = await lab.organiser("rosa", Role.MODERATOR)
+    await rosa.says("#1")
+    assert "Answer" in rosa.choices
+    await rosa.presses("Hide")
+    await anna.says("#1")
+    assert "There is no idea #1" in anna.sees
+    await rosa.says("#1")
+    assert "hidden" in rosa.sees
+    await rosa.presses("Back to new")
+    await anna.says("#1")
+    assert "A bicycle garage" in anna.sees

@@ -12,6 +12,7 @@ from bot.types import ChatRef
 from handlers.people import EXPORTED, NOTICE_VERSION
 from storage import erasure, people
 from storage.engine import open_engine
+from storage.outbox import Outbox
 from storage.people import Account, Person, Role
 from tests.conftest import Community, Resident
 
@@ -761,3 +762,16 @@ async def test_the_export_of_people_has_one_line_each(lab: Community) -> None:
         }
         for number, who, role, locale in ((1, olga, "organiser", None), (2, anna, "participant", "de"))
     ]
+
+
+async def test_the_title_of_an_erased_idea_is_on_no_stored_button(lab: Community) -> None:
+    anna, ben = lab.person("anna"), lab.person("ben")
+    await anna.says("/idea Zeppelinhafen\nFor everybody.")
+    await anna.presses("Send")
+    await ben.says("/ideas")
+    assert "Zeppelinhafen" in ben.choices[0]
+    await anna.says("/me")
+    await anna.presses("Erase everything")
+    await anna.presses("They go, too")
+    kept = await lab.read(lambda session: session.exec(select(Outbox.choices)).all())
+    assert not [choices for choices in kept if choices and "Zeppelinhafen" in choices]

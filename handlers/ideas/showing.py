@@ -26,6 +26,9 @@ def card_for(turn: Turn, number: str) -> Message:
     """The card as this person sees it here. Raises ``NotOpen``."""
     if not number.isdigit():
         raise NotOpen(number)
+    team = turn.chat.private and turn.may(Role.MODERATOR)
+    if team and (hidden := ideas.hidden(turn.db, int(number))) is not None:
+        return Message(body(turn, hidden), tuple(decisions(hidden.idea)))
     person = turn.person.id if turn.chat.private else None
     card = ideas.card(turn.db, int(number), person)
     if not turn.chat.private:
@@ -53,7 +56,8 @@ def card_for(turn: Turn, number: str) -> Message:
     if card.own:
         choices.append(Choice(T("Change"), "idea.edit", (number,)))
         choices.append(Choice(T("Withdraw"), "idea.withdraw", (number,)))
-    if turn.may(Role.MODERATOR):
+    if team:
+        choices.append(Choice(T("Answer"), "idea.answer", (number,)))
         choices += decisions(card.idea)
     choices.append(Choice(T("All ideas"), "ideas.list", (Order.NEWEST,)))
     return Message(body(turn, card), tuple(choices))
