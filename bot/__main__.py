@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, NamedTuple, NoReturn
@@ -83,12 +84,13 @@ async def _run(settings: Settings) -> int:
         return BAD_SETTINGS
     host, port = settings.http_address
     site = web.create(bot.metrics.registry, bot.health, hooks)
-    try:
-        async with web.serve(site, host, port):
-            return 0 if await bot.run(stop) else 1
-    except OSError as error:
-        print(f"LABBOT_HTTP: {settings.http} cannot be used: {error.strerror or error}", file=sys.stderr)
-        return BAD_SETTINGS
+    async with AsyncExitStack() as serving:
+        try:
+            await serving.enter_async_context(web.serve(site, host, port))
+        except OSError as error:
+            print(f"LABBOT_HTTP: {settings.http} cannot be used: {error.strerror or error}", file=sys.stderr)
+            return BAD_SETTINGS
+        return 0 if await bot.run(stop) else 1
 
 
 @app.command()

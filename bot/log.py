@@ -3,13 +3,13 @@
 import logging
 import re
 import sys
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable
 from typing import Any
 
 import structlog
 
-TOKENS = re.compile(r"\b\d{6,}:[A-Za-z0-9_-]{20,}|\bsyt_[A-Za-z0-9_=-]{8,}")
-"""What a Telegram bot token and a Matrix access token look like, wherever they turn up."""
+TOKENS = re.compile(r"\d{6,}:[A-Za-z0-9_-]{20,}|syt_[A-Za-z0-9_=-]{8,}")
+"""What a Telegram bot token and a Matrix access token look like, also within a word ("/bot123456:…")."""
 
 QUIET = ("httpx", "httpcore", "telegram", "aiohttp", "apscheduler", "uvicorn", "sqlalchemy", "alembic", "asyncio")
 """Libraries that log addresses (Telegram's hold the token), statements or routine."""
@@ -19,18 +19,15 @@ def configure(form: str, level: str, secrets: Iterable[str] = ()) -> None:
     """Send all logs, ours and the libraries', through one redacting pipe to standard error."""
     known = [secret for secret in secrets if secret]
 
-    def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        for key, value in event.items():
-            if isinstance(value, str):
-                event[key] = _without(value, known)
-        return event
+    def redact(_logger: Any, _method: str, line: Any) -> str:
+        """The last step, on the finished line: whatever a token was hidden in, it is text by now."""
+        return _without(str(line), known)
 
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
-        redact,
     ]
     renderer: Any = (
         structlog.processors.JSONRenderer(ensure_ascii=False)
@@ -47,7 +44,7 @@ def configure(form: str, level: str, secrets: Iterable[str] = ()) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, redact, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer, redact],
         )
     )
     root = logging.getLogger()

@@ -27,6 +27,9 @@ Make = Callable[[Session, str, Iterable[str]], bytes]
 FIRST_RETRY, LONGEST_RETRY = 0.5, 60.0
 """Seconds to wait after the first failed try, and at most; doubled each time, with jitter."""
 
+SECOND_TRY = 5.0
+"""Seconds before a send whose answer got lost is made the second and last time: a short outage should be over."""
+
 TIMER = 0.001
 """Seconds that a timer may be early; the pacer's average stays exact."""
 
@@ -160,21 +163,21 @@ class Outbox:
         return any(self._more[bulk] and self._room(bulk) >= self._slots[bulk] for bulk in (False, True))
 
     async def _read_ahead(self) -> None:
-        name = self.adapter.name
-        for bulk in (False, True):
-            room = self._room(bulk)
-            if not self._more[bulk] or room < self._slots[bulk]:
-                continue
-            self._more[bulk] = False
-            now = self.time.monotonic()
-            rested = [
-                chat
-                for chat, lane in self._lanes.items()
-                if not lane.rows and not lane.under_way and lane.not_before <= now
-            ]
-            busy = [chat for chat in self._lanes if chat not in rested]
-            rows = await self._insist(_reading(name, bulk, busy, room))
+        now = self.time.monotonic()
+        rested = {
+            chat
+            for chat, lane in self._lanes.items()
+            if not lane.rows and not lane.under_way and lane.not_before <= now
+        }
+        # A chat that gets free while this goes on is left for the next time, when its replies are read first.
+        busy = self._lanes.keys() - rested
+        rooms = {bulk: self._room(bulk) for bulk in (False, True) if self._more[bulk]}
+        wanted = {bulk: room for bulk, room in rooms.items() if room >= self._slots[bulk]}
+        self._more.update(dict.fromkeys(wanted, False))
+        for bulk, room in wanted.items():
+            rows = await self._insist(_reading(self.adapter.name, bulk, list(busy), room))
             self._more[bulk] |= len(rows) == room
+            busy |= {row.chat_id for row in rows}
             for row in rows:
                 lane = self._lanes.setdefault(row.chat_id, Lane(bulk))
                 # Of a broadcast one row a chat is enough: a reply there then waits for that one only.
@@ -183,9 +186,10 @@ class Outbox:
                     lane.rows.append(row)
                 else:
                     self._more[bulk] = True
-            for chat in rested:
-                if not self._lanes[chat].rows and self._lanes[chat].bulk == bulk:
-                    del self._lanes[chat]
+        for chat in rested & self._lanes.keys():
+            lane = self._lanes[chat]
+            if lane.bulk in wanted and not lane.rows and not lane.under_way and lane.not_before <= now:
+                del self._lanes[chat]
         self._reading = None
         self._changed.set()
 
@@ -265,7 +269,7 @@ class Outbox:
         """Wait as long as the messenger says, and longer each time it fails by itself."""
         lane.failures += 1
         backoff = min(LONGEST_RETRY, FIRST_RETRY * 2 ** min(lane.failures - 1, 10)) * random.uniform(0.5, 1)
-        wait = max(error.after, backoff)
+        wait = max(error.after, backoff, SECOND_TRY if error.unsure and row.external is None else 0.0)
         if error.everywhere:
             self.pacer.pause(wait)
         lane.not_before = self.time.monotonic() + wait

@@ -13,9 +13,9 @@ from sqlmodel import Field, Session, SQLModel, col, select
 from storage.people import Person
 
 LONGEST_TITLE = 120
-LONGEST_TEXT = 2000
+LONGEST_TEXT = 1800
 LONGEST_COMMENT = 1000
-"""In characters. A whole card fits into one message of every messenger."""
+"""In characters. A whole card fits into one message of every messenger, even if all of it is emoji."""
 
 
 class Status(StrEnum):

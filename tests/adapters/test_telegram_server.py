@@ -54,6 +54,9 @@ from tests.adapters.telegram_server import (
     parse_html,
 )
 
+# The library warns of its own attribute whenever it reads a 429.
+pytestmark = pytest.mark.filterwarnings("ignore:Deprecated since version v22.2")
+
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + (640).to_bytes(4, "big") + (480).to_bytes(4, "big") + b"\x08\x02\0\0\0"
 
 

@@ -27,6 +27,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 MARGIN = 10.0
 """Seconds beyond the poll's own timeout before a silent connection counts as dead."""
 
+NAMED_AGAIN = 600.0
+"""Seconds after which a rival for the token is named again: while two take turns, every second poll fails."""
+
 
 class Patience:
     """Asks until Telegram answers, with exponential backoff and jitter between half a second and half a minute."""
@@ -35,11 +38,12 @@ class Patience:
         self.sleep = sleep
         self.answered_at: float | None = None
         self._random = random
+        self._named_at: float | None = None
 
     async def outlast(self, ask: Callable[[], Awaitable[T]]) -> T:
         """The answer, however long it takes; raises ``Refused`` when the token is not accepted."""
         attempt = 0
-        conflict = False
+        rivals = False
         while True:
             try:
                 answer = await ask()
@@ -48,15 +52,16 @@ class Patience:
             except TelegramError as error:
                 pause = self._pause(attempt, error)
                 attempt += 1
-                if not isinstance(error, Conflict):
+                rivals = isinstance(error, Conflict)
+                if not rivals:
                     log.warning("telegram.poll_failed", fault=reason(error), attempt=attempt, pause=round(pause, 1))
-                elif not conflict:
-                    conflict = True
+                elif self._named_at is None or time.monotonic() - self._named_at > NAMED_AGAIN:
+                    self._named_at = time.monotonic()
                     log.error("telegram.conflict", fault="another process polls with this token", said=reason(error))
                 await self.sleep(pause)
             else:
                 self.answered_at = time.time()
-                if attempt:
+                if attempt and not rivals:
                     log.info("telegram.recovered", attempts=attempt)
                 return answer
 

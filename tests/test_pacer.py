@@ -1,0 +1,147 @@
+"""The pacer: never faster than a messenger allows, and not slower than needed."""
+
+import asyncio
+from dataclasses import replace
+from itertools import pairwise
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bot.adapters.memory import UNLIMITED
+from bot.pacer import BULK_SHARE, CHAT_WINDOW, GROUP_WINDOW, Pacer
+from bot.port import Limits
+from tests.conftest import ManualTime
+
+TELEGRAM = replace(UNLIMITED, rate=30.0, chat_rate=1.0, group_rate=0.33)
+
+
+class Post:
+    """Sends as soon as the pacer lets it, and notes when."""
+
+    def __init__(self, limits: Limits = TELEGRAM) -> None:
+        self.time = ManualTime()
+        self.pacer = Pacer(limits, self.time)
+        self.sent: list[float] = []
+
+    def send(self, chat: int = 0, *, private: bool = True, bulk: bool = False) -> float:
+        """Wait until this may go, and let it go. Returns the moment."""
+        ready = max(self.pacer.ready_at(bulk), self.pacer.chat_ready_at(chat, private))
+        self.time.pass_by(max(0.0, ready - self.time.monotonic()))
+        self.pacer.take(chat, private, bulk)
+        self.sent.append(self.time.monotonic())
+        return self.sent[-1]
+
+
+def most_within(times: list[float], window: float) -> int:
+    """The most that went within any stretch of this length."""
+    return max(sum(start <= time < start + window - 1e-6 for time in times) for start in times)
+
+
+def test_over_all_chats_there_is_no_burst_even_after_silence() -> None:
+    post = Post()
+    post.time.pass_by(3600)
+    for chat in range(300):
+        post.send(chat)
+    assert most_within(post.sent, 1) <= 31  # the spacing forgives one timer that is late
+    assert post.sent[-1] - post.sent[0] >= 298 / 30
+    assert post.sent[-1] - post.sent[0] <= 299 / 30 + 1e-6
+
+
+def test_a_late_timer_costs_no_throughput() -> None:
+    post = Post()
+    for chat in range(300):
+        post.send(chat)
+        post.time.pass_by(0.02)  # less than the spacing of 33 ms
+    assert post.sent[-1] - post.sent[0] <= 299 / 30 + 0.02
+
+
+def test_broadcasts_take_four_fifths_and_leave_the_rest_to_replies() -> None:
+    post = Post()
+    for chat in range(240):
+        post.send(chat, bulk=True)
+    assert abs((post.sent[-1] - post.sent[0]) - 239 / (30 * BULK_SHARE)) < 1e-6
+    assert BULK_SHARE == 0.8
+    now = post.time.monotonic()
+    assert post.send(999) - now <= 1 / 30 + 1e-6  # a reply does not wait for the broadcast's turn
+
+
+def test_a_pause_holds_up_everything_until_it_is_over() -> None:
+    post = Post()
+    post.send(1)
+    began = post.time.monotonic()
+    post.pacer.pause(12)
+    post.pacer.pause(3)  # a shorter one does not end a longer one
+    assert post.send(2) >= began + 12
+    assert post.send(3, bulk=True) >= began + 12
+
+
+@settings(deadline=None)
+@given(
+    pauses=st.lists(st.floats(0, 5), min_size=1, max_size=60),
+    rate=st.floats(0.05, 20),
+    private=st.booleans(),
+    overall=st.floats(0.5, 100),
+)
+def test_in_one_chat_no_window_ever_holds_more_than_its_share(
+    pauses: list[float], rate: float, private: bool, overall: float
+) -> None:
+    post = Post(replace(UNLIMITED, rate=overall, chat_rate=rate, group_rate=rate))
+    window = CHAT_WINDOW if private else GROUP_WINDOW
+    for pause in pauses:
+        post.time.pass_by(pause)
+        post.send(7, private=private)
+    assert most_within(post.sent, window) <= max(1, round(rate * window))
+
+
+@settings(deadline=None)
+@given(chats=st.lists(st.tuples(st.integers(0, 5), st.booleans(), st.floats(0, 2)), min_size=2, max_size=80))
+def test_over_all_chats_no_second_holds_more_than_the_rate(chats: list[tuple[int, bool, float]]) -> None:
+    post = Post(replace(UNLIMITED, rate=5.0))
+    for chat, bulk, pause in chats:
+        post.time.pass_by(pause)
+        post.send(chat, bulk=bulk)
+    assert most_within(post.sent, 1) <= 6
+    assert all(later >= earlier for earlier, later in pairwise(post.sent))
+
+
+def test_telegrams_group_takes_twenty_a_minute() -> None:
+    post = Post()
+    for _ in range(40):
+        post.send(1, private=False)
+    assert most_within(post.sent, 60) == 20
+
+
+def test_two_chats_do_not_wait_for_each_other() -> None:
+    post = Post(replace(TELEGRAM, rate=float("inf")))
+    for _ in range(3):
+        post.send(1)
+    began = post.time.monotonic()
+    assert post.send(2) == began
+    assert post.send(1) == began + CHAT_WINDOW
+
+
+def test_quiet_chats_are_forgotten() -> None:
+    post = Post(replace(TELEGRAM, rate=float("inf")))
+    for chat in range(10_000):
+        post.send(chat)
+    post.time.pass_by(2 * GROUP_WINDOW)
+    post.send(1)
+    post.time.pass_by(GROUP_WINDOW + 1)
+    post.send(2)
+    assert len(post.pacer._chats) <= 2
+
+
+async def test_time_in_tests_wakes_sleepers_in_order() -> None:
+    time = ManualTime()
+    woken: list[int] = []
+
+    async def sleeper(number: int, seconds: float) -> None:
+        await time.sleep(seconds)
+        woken.append(number)
+
+    tasks = [asyncio.create_task(sleeper(number, seconds)) for number, seconds in ((1, 3.0), (2, 1.0), (3, 2.0))]
+    await time.asleep(3)
+    time.pass_by(0.5)
+    assert woken == []
+    await time.pass_until(asyncio.gather(*tasks))
+    assert woken == [2, 3, 1]
