@@ -305,23 +305,23 @@ async def test_a_long_first_sentence_is_kept_as_the_text_and_its_beginning_is_th
 
 async def test_a_text_that_is_too_long_is_counted_and_asked_for_again(lab: Community) -> None:
     anna = lab.person("anna", "de")
-    await anna.says("/idee Eine Bank\n" + "x" * 2001)
-    assert anna.sees == "Das sind 2.001 Zeichen, 2.000 passen hinein. Geht es kürzer?"
+    await anna.says("/idee Eine Bank\n" + "x" * 1801)
+    assert anna.sees == "Das sind 1.801 Zeichen, 1.800 passen hinein. Geht es kürzer?"
     await anna.says("y" * 2500)
-    assert anna.sees == "Das sind 2.500 Zeichen, 2.000 passen hinein. Geht es kürzer?"
-    await anna.says("z" * 2000)
+    assert anna.sees == "Das sind 2.500 Zeichen, 1.800 passen hinein. Geht es kürzer?"
+    await anna.says("z" * 1800)
     await anna.says("1")
     await anna.presses("Text ändern")
-    await anna.says("x" * 2001)
+    await anna.says("x" * 1801)
     assert "2.001" in anna.sees
     await anna.presses("So lassen")
     await anna.presses("Titel ändern")
-    await anna.says("Zwei Bänke\n" + "x" * 2001)
+    await anna.says("Zwei Bänke\n" + "x" * 1801)
     assert "2.001" in anna.sees
     await anna.presses("So lassen")
     await anna.presses("Absenden")
     idea = await stored(lab, "1")
-    assert (idea.title, idea.text) == ("Zwei Bänke", "z" * 2000)
+    assert (idea.title, idea.text) == ("Zwei Bänke", "z" * 1800)
 
 
 async def test_what_people_write_is_never_taken_for_markup(lab: Community) -> None:
@@ -830,8 +830,8 @@ async def test_an_author_changes_an_idea_by_button(lab: Community) -> None:
     await anna.presses("View")
     assert "<b>#1 A long bench</b>\n\nOne can rest there." in anna.sees
     await anna.presses("Change")
-    await anna.says("A bench\n" + "x" * 2001)
-    assert anna.sees == "That is 2,001 characters, and 2,000 fit. Can you say it shorter?"
+    await anna.says("A bench\n" + "x" * 1801)
+    assert anna.sees == "That is 1,801 characters, and 1,800 fit. Can you say it shorter?"
     await anna.says("A bench\nFor two.")
     await ben.says("/ideas for two")
     assert ben.choices[0] == f"#{number} A bench (0)"
@@ -847,8 +847,8 @@ async def test_an_author_changes_an_idea_by_editing_the_message(lab: Community) 
     idea = await stored(lab, "1")
     assert (idea.title, idea.text) == ("A long bench", "Two can rest there.")
     assert await rewrites(anna, written, "/idea A long bench\nTwo can rest there.") == []
-    [refused] = await rewrites(anna, written, "/idea A long bench\n" + "x" * 2001)
-    assert refused.html == "That is 2,001 characters, and 2,000 fit. Can you say it shorter?"
+    [refused] = await rewrites(anna, written, "/idea A long bench\n" + "x" * 1801)
+    assert refused.html == "That is 1,801 characters, and 1,800 fit. Can you say it shorter?"
     assert (await stored(lab, "1")).text == "Two can rest there."
 
 
@@ -862,7 +862,7 @@ async def test_editing_the_message_changes_the_draft(lab: Community) -> None:
     await anna.presses("Housing")
     await rewrites(anna, written, "/idea A long green bench")
     assert "<b>A long green bench</b>\nOne can rest there.\nTopic: Housing" in anna.sees
-    await rewrites(anna, written, "/idea A bench\n" + "x" * 2001)
+    await rewrites(anna, written, "/idea A bench\n" + "x" * 1801)
     assert "2,001" in anna.sees
     await anna.presses("Leave it as it is")
     await anna.presses("Send")
