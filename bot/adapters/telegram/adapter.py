@@ -27,7 +27,7 @@ log = structlog.get_logger()
 API = "https://api.telegram.org"
 MEGABYTE = 1024 * 1024
 WEBHOOK_CONNECTIONS = 100
-PORTION = 25
+PORTION = 50
 """How many of the updates of a poll are one batch. Between two batches the database takes in what was delivered
 meanwhile; a hundred at once would hold up every reply for the time they take."""
 
