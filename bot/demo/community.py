@@ -125,6 +125,7 @@ class Neighbourhood:
             await self._suggest()
             await self._discuss()
             await self._decide()
+            await self._greet()
         self._time.ahead = timedelta()
 
     async def _organise(self) -> None:
@@ -147,7 +148,7 @@ class Neighbourhood:
         self._say("ben", "/start")
         await self._rest()
         for idea in IDEAS:
-            self._say(idea.author, f"/idea {idea.title}")
+            self._command(idea.author, "idea", idea.title)
         await self._rest()
         for idea in IDEAS:
             self._say(idea.author, idea.text)
@@ -166,7 +167,7 @@ class Neighbourhood:
             readers = [(authors[(place + step) % len(authors)], place) for place in range(len(authors))]
             for reader, place in readers:
                 if step <= IDEAS[place].supports:
-                    self._say(reader, f"/ideas {place + 1}")
+                    self._command(reader, "ideas", str(place + 1))
             await self._rest()
             for reader, place in readers:
                 if step <= IDEAS[place].supports:
@@ -189,11 +190,22 @@ class Neighbourhood:
         self._press("rosa", T("Take it up"), room, holding=IDEAS[1].title)
         await self._rest()
 
+    async def _greet(self) -> None:
+        """What stands on the screens when somebody opens the page."""
+        self._time.ahead = -timedelta(hours=1)
+        for person in ("anna", "ben"):
+            self._command(person, "ideas")
+        await self._rest()
+
     def _chat(self, person: str) -> ChatRef:
         return self._messenger.private(person, self._locales[person])
 
     def _say(self, person: str, words: str) -> None:
         self._messenger.say(person, self._chat(person), words)
+
+    def _command(self, person: str, name: str, words: str = "") -> None:
+        """A command under its name in the person's language."""
+        self._say(person, f"/{self._app.lab.catalogues[self._locales[person]].gettext(name)} {words}".strip())
 
     def _press(self, person: str, label: Text, chat: ChatRef | None = None, holding: str = "") -> None:
         """Press the choice under the newest message that has it."""
