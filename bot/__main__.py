@@ -222,11 +222,11 @@ def demo(
     from bot.demo import playground
     from bot.demo import terminal as in_terminal
 
-    logs.configure("text", "error")
     if not playground.is_loopback(host):
         if not i_know:
             _bad(f"--host: {host} is reached by others too, who could be anybody in the playground; add --i-know")
         print(f"Warning: whoever reaches {host} can be anybody in this playground.", file=sys.stderr)
+    logs.configure("text", "error")
     if terminal:
         _played(in_terminal.play())
         return

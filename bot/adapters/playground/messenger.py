@@ -68,6 +68,7 @@ class Playground(Memory):
         self._traces: dict[str, Trace] = {}
         self._listeners: set[asyncio.Queue[str | None]] = set()
         self._closed = False
+        self._at = self.now()
         for person in people:
             self.private(person.id, person.locale)
 
@@ -120,8 +121,9 @@ class Playground(Memory):
                 raise ValueError(f"the journal tells of {what}, which is unknown")
 
     def _note(self, what: str, args: Sequence[Any]) -> None:
+        self._at = self.now()
         if self._file is not None:
-            self._file.write(json.dumps([what, self.now().isoformat(), args], ensure_ascii=False) + "\n")
+            self._file.write(json.dumps([what, self._at.isoformat(), args], ensure_ascii=False) + "\n")
             self._file.flush()
 
     # -- what people do -------------------------------------------------------------------------------------
@@ -257,7 +259,7 @@ class Playground(Memory):
         return self.chats[chat.id].messages[self._traces[message].place]
 
     def _arrived(self, chat: ChatRef, seen: Seen) -> None:
-        self._traces[seen.id] = Trace(chat.id, len(self.chats[chat.id].messages) - 1, self.now())
+        self._traces[seen.id] = Trace(chat.id, len(self.chats[chat.id].messages) - 1, self._at)
         self._show(seen)
 
     def _changed_to_see(self, message: str) -> None:

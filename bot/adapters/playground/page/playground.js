@@ -294,7 +294,7 @@ class Pane {
 
   acts(message, mine) {
     const act = (key, run) => el("button", { type: "button", onclick: run }, word(key));
-    const line = el("div", { className: "acts" });
+    const line = el("div", { className: "acts", lang: locale });
     if (!mine) line.append(act("reply", () => this.about("reply", message)));
     if (mine) {
       line.append(act("edit", () => this.about("edit", message)), act("retract", () =>
