@@ -32,6 +32,7 @@ WORDS: Mapping[str, Text] = {
     "gone": T("This message was taken back."),
     "empty": T("Nothing here yet. Write /start, or simply what your town lacks."),
     "message": T("Message as {name}", name="{name}"),
+    "write": T("To the message field"),
     "send": T("Send"),
     "reply": T("Reply"),
     "replying": T("In reply to:"),

@@ -108,6 +108,7 @@ class Pane {
       if (event.key === "Escape") this.about(null, null);
     });
     this.find("leave").addEventListener("click", () => { this.about(null, null); this.field.focus(); });
+    this.find("write").addEventListener("click", (event) => { event.preventDefault(); this.field.focus(); });
     this.find("commands").addEventListener("click", () => this.showMenu(this.find("menu").hidden));
     this.thread.addEventListener("scroll", () => this.look(), { passive: true });
     document.getElementById("panes").append(this.node);
@@ -137,6 +138,7 @@ class Pane {
     this.field.placeholder = word("message", { name: this.person.name });
     this.find("send").textContent = word("send");
     this.find("leave").textContent = word("leave");
+    this.find("write").textContent = word("write");
     this.find("commands").setAttribute("aria-label", word("commands"));
     this.drawTabs();
     this.shown.clear();
