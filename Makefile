@@ -4,17 +4,21 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench words lock clean
+.PHONY: demo test browser bench words lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/labbot demo
 
-test: $(VENV)/ready
+test: $(VENV)/ready browser
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=xml
+
+# The playground is looked at in a browser: the machine's own, else one that Playwright downloads.
+browser: $(VENV)/ready
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || $(BIN)/playwright install chromium
 
 bench: $(VENV)/ready .venv-peers/ready
 	$(BIN)/python bench/throughput.py --labbot-text /start

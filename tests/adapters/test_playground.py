@@ -43,7 +43,7 @@ class Visitor:
 
     async def listen(self) -> None:
         """Hear the events until the stream ends."""
-        async with self.http.stream("GET", "/api/events") as answer:
+        async with self.http.stream("GET", "/api/events", timeout=None) as answer:
             assert answer.headers["content-type"].startswith("text/event-stream")
             kind = ""
             async for line in answer.aiter_lines():
@@ -117,14 +117,15 @@ async def opened(folder: Path, template: Path, *, empty: bool = True) -> AsyncIt
     stop, ready = asyncio.Event(), asyncio.Event()
     async with web.serve(stage.site, "127.0.0.1", 0) as port:
         running = asyncio.create_task(stage.run(stop, ready, empty=empty))
-        async with asyncio.timeout(SETTLES), httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
             waiting = asyncio.create_task(ready.wait())
-            await asyncio.wait((waiting, running), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((waiting, running), timeout=SETTLES, return_when=asyncio.FIRST_COMPLETED)
+            assert ready.is_set() or running.done()
             if running.done():
                 running.result()
             visitor = Visitor(http, stage)
             listening = asyncio.create_task(visitor.listen())
-            await visitor.listening.wait()
+            await asyncio.wait_for(visitor.listening.wait(), SETTLES)
             try:
                 yield visitor
             finally:
