@@ -13,6 +13,8 @@ from playwright.async_api import async_playwright
 
 from tests.adapters.test_playground import opened
 
+pytestmark = pytest.mark.browser
+
 PATIENCE = 10_000
 """Milliseconds a page may take to show something."""
 
