@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench words lock clean
+.PHONY: demo test browser bench words lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/labbot demo
@@ -15,6 +15,11 @@ test: $(VENV)/ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=xml
+
+# The playground in a real browser: the machine's own Chromium or Chrome, else one that Playwright downloads.
+browser: $(VENV)/ready
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || $(BIN)/playwright install chromium
+	$(BIN)/python -m pytest -m browser
 
 bench: $(VENV)/ready .venv-peers/ready
 	$(BIN)/python bench/throughput.py --labbot-text /start

@@ -7,10 +7,12 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+import tempfile
+from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple, NoReturn
 
 import structlog
@@ -204,14 +206,46 @@ def _cell(value: Any) -> Any:
 
 
 @app.command()
-def demo() -> None:
-    """Talk to the bot in this terminal, as two people; nothing is stored and no account is needed."""
-    from bot.demo import play
+def demo(
+    terminal: Annotated[bool, typer.Option("--terminal", help="Talk in this terminal instead, as two people.")] = False,
+    data: Annotated[Path | None, typer.Option(help="Keep everything in this folder; else it is thrown away.")] = None,
+    empty: Annotated[bool, typer.Option("--empty", help="Begin without invented ideas.")] = False,
+    host: Annotated[str, typer.Option(help="The address to serve on; beyond this machine only with --i-know.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="The port; 8090 or any free one.")] = None,
+    i_know: Annotated[
+        bool, typer.Option("--i-know", help="Whoever reaches the address can be anybody in the playground.")
+    ] = False,
+) -> None:
+    """Open the playground in the browser: the whole bot in an invented community, no account needed."""
+    from bot.demo import playground
+    from bot.demo import terminal as in_terminal
 
+    if not playground.is_loopback(host):
+        if not i_know:
+            _bad(f"--host: {host} is reached by others too, who could be anybody in the playground; add --i-know")
+        print(f"Warning: whoever reaches {host} can be anybody in this playground.", file=sys.stderr)
     logs.configure("text", "error")
+    if terminal:
+        _played(in_terminal.play())
+        return
+    with tempfile.TemporaryDirectory(prefix="labbot-demo-") as folder:
+        try:
+            settings = playground.settings_in(data or Path(folder))
+            prepare_data(settings)
+        except BadSettings as error:
+            _bad(str(error))
+        os.umask(0o077)
+        with _alone(settings):
+            place = playground.Place(host, port, sys.stdin.isatty())
+            _played(playground.play(settings, place, empty=empty))
+
+
+def _played(play: Coroutine[Any, Any, None]) -> None:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         try:
-            runner.run(play())
+            runner.run(play)
         except BadSettings as error:
             _bad(str(error))
 

@@ -21,7 +21,7 @@ from sqlmodel import Session
 from typer.testing import CliRunner, Result
 
 from bot.__main__ import app
-from bot.demo import play
+from bot.demo.terminal import play
 from storage import ideas, people
 from storage.engine import migrate, open_engine
 from storage.people import Account, Role
@@ -337,7 +337,7 @@ class Keyboard(io.StringIO):
 
 
 def test_the_demo_plays_a_story_when_nobody_is_at_the_keyboard(labbot: Labbot, tmp_path: Path) -> None:
-    result = labbot("demo", telegram_token=TOKEN)
+    result = labbot("demo", "--terminal", telegram_token=TOKEN)
     assert (result.exit_code, result.stderr) == (0, "")
     assert "Deine Idee hat die Nummer #1" in result.stdout
     assert "Fahrradgarage am Nordmarkt" in result.stdout.partition("Ben: /ideas")[2]

@@ -15,6 +15,7 @@ from sqlmodel import col, func, select
 
 from bot import web
 from bot.adapters.memory import Memory
+from bot.adapters.playground import Playground
 from bot.adapters.telegram import Telegram
 from bot.app import App, connect
 from bot.clock import RealTime, Time
@@ -294,8 +295,8 @@ class MemoryStage(Stage):
 
     mention = "@bot"
 
-    def __init__(self, settings: Settings, time: Time | None = None) -> None:
-        self.messenger = _Hindering()
+    def __init__(self, settings: Settings, time: Time | None = None, messenger: _Hindering | None = None) -> None:
+        self.messenger = messenger or _Hindering()
         super().__init__(settings, time)
 
     def adapters(self) -> list[Adapter]:
@@ -358,6 +359,17 @@ class MemoryStage(Stage):
     async def menu(self, locale: str) -> dict[str, str]:
         menu = self.messenger.menu
         return {command.name: command.help for command in menu if command.everyone and command.locale == locale}
+
+
+class _HinderingPlayground(_Hindering, Playground):
+    """The same of the playground."""
+
+
+class PlaygroundStage(MemoryStage):
+    """The bot on the messenger behind the web page."""
+
+    def __init__(self, settings: Settings, time: Time | None = None) -> None:
+        super().__init__(settings, time, _HinderingPlayground())
 
 
 class TelegramStage(Stage):

@@ -23,6 +23,7 @@ from tests.adapters.stage import (
     Hurried,
     Line,
     MemoryStage,
+    PlaygroundStage,
     PunctualStage,
     Someone,
     Stage,
@@ -62,12 +63,16 @@ def _settings(folder: Path, port: int, **more: Any) -> Settings:
     )
 
 
-@pytest.fixture(params=["memory", "telegram", "webhook"])
+@pytest.fixture(params=["memory", "playground", "telegram", "webhook"])
 async def stage(request: pytest.FixtureRequest, settings: Settings) -> AsyncIterator[Stage]:
     """A running bot on each messenger."""
     if request.param == "memory":
         async with MemoryStage(settings) as memory:
             yield memory
+        return
+    if request.param == "playground":
+        async with PlaygroundStage(settings) as playground:
+            yield playground
         return
     time = Hurried()
     async with TelegramServer(clock=lambda: time.now().timestamp()) as server:
