@@ -30,6 +30,9 @@ FIRST_RETRY, LONGEST_RETRY = 0.5, 60.0
 SECOND_TRY = 5.0
 """Seconds before a send whose answer got lost is made the second and last time: a short outage should be over."""
 
+MOST_TRIES = 50
+"""How often one message may fail by itself, some three quarters of an hour, before the others of its chat go on."""
+
 TIMER = 0.001
 """Seconds that a timer may be early; the pacer's average stays exact."""
 
@@ -140,8 +143,9 @@ class Outbox:
                     at = max(at, self.pacer.ready_at(bulk), self.pacer.chat_ready_at(chat_id, private))
                 if at > now + TIMER:
                     soonest = at if soonest is None else min(soonest, at)
-                elif not lane.rows:  # it has rested
-                    self._more = {False: True, True: True}
+                elif not lane.rows:  # it has rested; without room it is read when a place gets free
+                    if self._room(lane.bulk) >= self._slots[lane.bulk]:
+                        self._more = {False: True, True: True}
                 else:
                     self._start(chat_id, lane)
         return None if soonest is None else soonest - now
@@ -277,6 +281,9 @@ class Outbox:
             "delivery.later", adapter=self.adapter.name, message=row.id, reason=error.reason, wait=round(wait, 1)
         )
         self.metrics.deliveries(self.adapter.name, "retried").inc()
+        if lane.failures >= MOST_TRIES and not error.everywhere:
+            self.metrics.deliveries(self.adapter.name, "undeliverable").inc()
+            return Outcome(row.id, row.version, outbox.UNDELIVERABLE, error=error.reason)
         # Without the messenger's answer nobody knows whether it has arrived: once more, then the team is told.
         unsure = row.unsure + (1 if error.unsure and row.external is None else 0)
         if unsure >= 2:

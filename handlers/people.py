@@ -16,7 +16,7 @@ from handlers.ideas.showing import show
 from handlers.ideas.words import author_has_left, is_the_labs
 from storage import erasure, people
 from storage.conversation import Chat, Dialog, Failed
-from storage.ideas import Comment, Follow, Idea, Status, Support
+from storage.ideas import Comment, Follow, Idea, Support
 from storage.outbox import Outbox
 from storage.people import Account, Attempt, Group, NameTaken, NameUnfit, Person, Role
 
@@ -330,7 +330,7 @@ def ask_to_leave(turn: Turn) -> None:
 @router.press("me.erase")
 def erase(turn: Turn, what: str) -> None:
     theirs = turn.db.exec(select(Idea).where(Idea.author_id == turn.person.id)).all()
-    numbers = [str(idea.id) for idea in theirs if idea.status != Status.WITHDRAWN]
+    numbers = [str(idea.id) for idea in theirs]
     erasure.erase(turn.db, turn.person.id, keep_ideas=what == "keep")
     for number in numbers:
         author_has_left(turn, number)

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Select, delete, func, or_, select, update
 from sqlmodel import Session, col
 
 from storage.conversation import Chat, Dialog, Failed
-from storage.ideas import Comment, Follow, Idea, Support
+from storage.ideas import Comment, Follow, Idea, Status, Support
 from storage.outbox import Outbox
 from storage.people import Account, Attempt, Person
 
@@ -54,10 +54,9 @@ def _comments(session: Session, person_id: int, keep: bool) -> None:
 
 def _ideas(session: Session, person_id: int, keep: bool) -> None:
     mine = col(Idea.author_id) == person_id
-    if keep:
+    if keep:  # what was withdrawn goes all the same: nobody would be left to erase it
         forgotten = {"author_id": None, "named": False, "source_chat_id": None, "source": None}
-        session.execute(update(Idea).where(mine).values(**forgotten))
-        return
+        session.execute(update(Idea).where(mine, col(Idea.status) != Status.WITHDRAWN).values(**forgotten))
     for number in session.execute(select(col(Idea.id)).where(mine)).scalars().all():
         # Lists of ideas stand in other people's chats, with the title on a button.
         shown = col(Outbox.choices).contains(f'"idea.show", ["{number}"]')

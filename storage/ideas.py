@@ -374,6 +374,7 @@ def export(session: Session, page: int = 1000) -> Iterator[IdeaLine]:
     last = 0
     query = select(Idea, Person).join(Person, isouter=True).where(Idea.status != Status.WITHDRAWN)
     while rows := session.exec(query.where(col(Idea.id) > last).order_by(col(Idea.id)).limit(page)).all():
+        session.commit()  # whoever reads slowly holds up nobody
         for idea, author in rows:
             assert idea.id is not None
             last = idea.id

@@ -282,15 +282,19 @@ def proper_name(words: str) -> str:
     return shown
 
 
+def is_somebody_else(session: Session, person_id: int, name: str) -> bool:
+    """Whether another person is called so."""
+    owner = session.exec(select(Person.id).where(Person.handle == handle_of(name))).first()
+    return owner is not None and owner != person_id
+
+
 def rename(session: Session, person_id: int, words: str) -> str:
     """Choose another pseudonym. Raises ``NameUnfit`` or ``NameTaken``."""
     pseudonym = proper_name(words)
-    handle = handle_of(pseudonym)
-    owner = session.exec(select(Person.id).where(Person.handle == handle)).first()
-    if owner is not None and owner != person_id:
+    if is_somebody_else(session, person_id, pseudonym):
         raise NameTaken(pseudonym)
     person = session.get_one(Person, person_id)
-    person.pseudonym, person.handle = pseudonym, handle
+    person.pseudonym, person.handle = pseudonym, handle_of(pseudonym)
     session.add(person)
     session.flush()
     return pseudonym
@@ -376,6 +380,7 @@ def export(session: Session, page: int = 1000) -> Iterator[PersonLine]:
         accounts: dict[Any, list[str]] = {}
         for account in session.exec(select(Account).where(col(Account.person_id).in_(ids)).order_by(col(Account.id))):
             accounts.setdefault(account.person_id, []).append(account.adapter)
+        session.commit()  # whoever reads slowly holds up nobody
         for person in people:
             assert person.id is not None
             last = person.id

@@ -24,7 +24,7 @@ def show(turn: Turn, number: str) -> None:
 
 def card_for(turn: Turn, number: str) -> Message:
     """The card as this person sees it here. Raises ``NotOpen``."""
-    if not number.isdigit():
+    if not number.isdecimal():
         raise NotOpen(number)
     team = turn.chat.private and turn.may(Role.MODERATOR)
     if team and (hidden := ideas.hidden(turn.db, int(number))) is not None:

@@ -11,7 +11,7 @@ from bot.types import Choice, Lines, Said, T, Text, Verbatim
 from handlers.help import menu
 from handlers.ideas.showing import show
 from handlers.ideas.words import CANCEL, is_the_labs, number_of, team_card, topic_of
-from storage import conversation, ideas
+from storage import conversation, ideas, people
 from storage.ideas import LONGEST_TEXT, LONGEST_TITLE
 from storage.people import NameUnfit, Person, proper_name
 
@@ -228,6 +228,8 @@ def take_name(turn: Turn, text: str) -> None:
         return
     if is_the_labs(turn, name):
         turn.say(T("That name belongs to the lab. Which other one?"))
+    elif people.is_somebody_else(turn.db, turn.person.id, name):
+        turn.say(T("Somebody else has that one already. Which other one?"))
     else:
         preview(turn, {**turn.data, "name": name})
 

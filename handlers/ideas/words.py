@@ -80,12 +80,13 @@ def decisions(idea: Idea) -> list[Choice]:
 
 
 def team_card(turn: Turn, card: Card) -> Message:
-    """An idea as the team's room sees it, with what the team can do."""
+    """An idea as the team's room sees it, with what the team can do; of a withdrawn one only that it was."""
     number = str(card.idea.id)
-    choices: tuple[Choice, ...] = ()
-    if card.idea.status != Status.WITHDRAWN:
-        choices = (Choice(T("Answer"), "idea.answer", (number,)), *decisions(card.idea))
-    return Message(body(turn, card), choices, subject=f"idea:{number}")
+    subject = f"idea:{number}"
+    if card.idea.status == Status.WITHDRAWN:
+        return Message(T("#{number} is withdrawn.", number=number), subject=subject)
+    choices = (Choice(T("Answer"), "idea.answer", (number,)), *decisions(card.idea))
+    return Message(body(turn, card), choices, subject=subject)
 
 
 def tell_team(turn: Turn, idea: Idea) -> None:
