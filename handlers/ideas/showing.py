@@ -1,8 +1,10 @@
 """One idea: its card, supporting and following it."""
 
+from collections.abc import Callable
+
 from bot.router import Router
 from bot.turn import Turn
-from bot.types import Choice, Message, Pressed, T
+from bot.types import Choice, Message, Pressed, T, Text
 from handlers.ideas.words import body, decisions, gone
 from storage import ideas
 from storage.ideas import NotOpen, Order
@@ -65,33 +67,33 @@ def card_for(turn: Turn, number: str) -> Message:
 
 @router.press("idea.support")
 def support(turn: Turn, number: str) -> None:
-    try:
-        fresh = ideas.support(turn.db, int(number), turn.person.id, turn.now)
-        card = card_for(turn, number)
-    except NotOpen:
-        turn.toast(gone(number))
-        return
-    turn.toast(
-        T("Thank you, your support for #{number} counts.", number=number)
-        if fresh
-        else T("You support #{number} already.", number=number)
-    )
-    turn.replace(card)
+    def note() -> Text:
+        if ideas.support(turn.db, int(number), turn.person.id, turn.now):
+            return T("Thank you, your support for #{number} counts.", number=number)
+        return T("You support #{number} already.", number=number)
+
+    change(turn, number, note)
 
 
 @router.press("idea.unsupport")
 def unsupport(turn: Turn, number: str) -> None:
+    def note() -> Text:
+        if ideas.unsupport(turn.db, int(number), turn.person.id):
+            return T("Your support for #{number} is taken back.", number=number)
+        return T("You do not support #{number}.", number=number)
+
+    change(turn, number, note)
+
+
+def change(turn: Turn, number: str, make: Callable[[], Text]) -> None:
+    """Do something about an idea, note what it was, and show the card as it is then."""
     try:
-        had = ideas.unsupport(turn.db, int(number), turn.person.id)
+        note = make()
         card = card_for(turn, number)
     except NotOpen:
         turn.toast(gone(number))
         return
-    turn.toast(
-        T("Your support for #{number} is taken back.", number=number)
-        if had
-        else T("You do not support #{number}.", number=number)
-    )
+    turn.toast(note)
     turn.replace(card)
 
 
