@@ -11,8 +11,20 @@ import structlog
 TOKENS = re.compile(r"\d{6,}:[A-Za-z0-9_-]{20,}|syt_[A-Za-z0-9_=-]{8,}")
 """What a Telegram bot token and a Matrix access token look like, also within a word ("/bot123456:…")."""
 
-QUIET = ("httpx", "httpcore", "telegram", "aiohttp", "apscheduler", "uvicorn", "sqlalchemy", "alembic", "asyncio")
-"""Libraries that log addresses (Telegram's hold the token), statements or routine."""
+QUIET = (
+    "httpx",
+    "httpcore",
+    "telegram",
+    "aiohttp",
+    "nio",
+    "peewee",
+    "apscheduler",
+    "uvicorn",
+    "sqlalchemy",
+    "alembic",
+    "asyncio",
+)
+"""Libraries that log addresses (Telegram's hold the token), statements (peewee's hold Matrix keys) or routine."""
 
 
 def configure(form: str, level: str, secrets: Iterable[str] = ()) -> None:

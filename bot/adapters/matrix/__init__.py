@@ -1,0 +1,1 @@
+"""The Matrix messenger: matrix-nio encrypts, reads and sends."""

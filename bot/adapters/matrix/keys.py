@@ -1,0 +1,122 @@
+"""The device's own keys on the server: identity keys, one-time keys, and a fallback key for when those run out."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from canonicaljson import encode_canonical_json
+from nio.crypto import Olm
+
+from bot.adapters.matrix.homeserver import Homeserver, Rejected, segments
+from bot.port import Refused, RetryLater
+
+CURVE = "signed_curve25519"
+ALGORITHMS = ["m.olm.v1.curve25519-aes-sha2", "m.megolm.v1.aes-sha2"]
+UPLOAD = segments("v3", "keys", "upload")
+
+COLLISIONS = 20
+"""How many stocks of one-time keys are passed over in one go when the server knows others by their names."""
+
+
+async def query(homeserver: Homeserver, user_id: str) -> dict[str, Any]:
+    """What the server tells everybody about a person's keys. Raises as a call does."""
+    return await homeserver.call("POST", segments("v3", "keys", "query"), {"device_keys": {user_id: []}})
+
+
+async def publish(olm: Olm, homeserver: Homeserver) -> None:
+    """Upload what the server lacks at the start: identity keys, one-time keys, fallback key.
+
+    Raises ``Refused`` and ``RetryLater``.
+    """
+    try:
+        answer = await homeserver.call("POST", UPLOAD, {})
+        await _upload(olm, homeserver, _left(answer.get("one_time_key_counts")), rotate=False)
+    except Rejected as error:
+        raise Refused(f"The homeserver does not take the keys of labbot's device ({error}).") from None
+
+
+async def refill(olm: Olm, homeserver: Homeserver, counts: Any, unused_fallback: Any = None) -> None:
+    """Upload one-time keys when fewer than half are left, and a new fallback key when the last one was used.
+
+    ``counts`` and ``unused_fallback`` are a sync's ``device_one_time_keys_count`` and
+    ``device_unused_fallback_key_types`` as they came. An algorithm that is not among the counts has no key left;
+    without ``unused_fallback`` the server does not know fallback keys (spec, One-time and fallback keys). Raises
+    ``RetryLater``, and ``Refused`` for a dead login; after anything else the next sync asks again.
+    """
+    rotate = isinstance(unused_fallback, list) and CURVE not in unused_fallback
+    try:
+        await _upload(olm, homeserver, _left(counts), rotate=rotate)
+    except Rejected as error:
+        raise RetryLater(60, f"the homeserver does not take one-time keys ({error})") from None
+
+
+async def _upload(olm: Olm, homeserver: Homeserver, left: int, *, rotate: bool) -> None:
+    account = olm.account
+    first = not account.shared
+    most = account.max_one_time_keys
+    wanted = max(0, most - left) if first or left < most / 2 else 0
+    if not (wanted or rotate or first):
+        return
+    own = account._account  # nio has no name for fallback keys
+    for _ in range(COLLISIONS):
+        missing = wanted - len(account.one_time_keys["curve25519"])
+        if missing > 0:
+            account.generate_one_time_keys(missing)
+        if (rotate or first) and not own.fallback_key:
+            own.generate_fallback_key()
+        olm.save_account()  # before anybody can use them: we would be deaf to whoever uses a key that we do not hold
+        fallback = {name: key.to_base64() for name, key in own.fallback_key.items()}
+        body = {
+            "one_time_keys": _signed(olm, account.one_time_keys["curve25519"]),
+            "fallback_keys": _signed(olm, fallback, fallback=True),
+        }
+        if first:
+            body["device_keys"] = _device_keys(olm)
+        try:
+            answer = await homeserver.call("POST", UPLOAD, body)
+        except Rejected as error:
+            if error.status != 400 or "already exists" not in str(error.answer.get("error")):
+                raise
+            # An older copy of the store was brought back: the server has these names from the newer one.
+            account.mark_keys_as_published()
+            olm.save_account()
+            continue
+        account.mark_keys_as_published()
+        account.shared = True
+        olm.uploaded_key_count = _left(answer.get("one_time_key_counts"))
+        olm.save_account()
+        return
+    raise RetryLater(1, "the homeserver knows other one-time keys by the names of ours")
+
+
+def _left(counts: Any) -> int:
+    count = counts.get(CURVE) if isinstance(counts, Mapping) else None
+    return count if isinstance(count, int) else 0
+
+
+def _device_keys(olm: Olm) -> dict[str, Any]:
+    return sign_with_device(
+        olm,
+        {
+            "algorithms": ALGORITHMS,
+            "device_id": olm.device_id,
+            "user_id": olm.user_id,
+            "keys": {f"{kind}:{olm.device_id}": key for kind, key in olm.account.identity_keys.items()},
+        },
+    )
+
+
+def _signed(olm: Olm, public: Mapping[str, str], **more: Any) -> dict[str, Any]:
+    return {f"{CURVE}:{name}": sign_with_device(olm, {"key": key, **more}) for name, key in public.items()}
+
+
+def sign_with_device(olm: Olm, content: dict[str, Any]) -> dict[str, Any]:
+    """The object, which has no signatures yet, with the device's (spec, Signing JSON)."""
+    signature = olm.account.sign(encode_canonical_json(content).decode())
+    return {**content, "signatures": {olm.user_id: {f"ed25519:{olm.device_id}": signature}}}
+
+
+def found(answer: Any, *path: str) -> dict[str, Any]:
+    """The object at this path of an answer, empty when there is none."""
+    for step in path:
+        answer = answer.get(step) if isinstance(answer, dict) else None
+    return answer if isinstance(answer, dict) else {}
