@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 demo: $(VENV)/ready
 	$(BIN)/labbot demo
 
-test: $(VENV)/ready
+test: $(VENV)/ready .venv-synapse/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -38,6 +38,12 @@ $(VENV)/ready: requirements-dev.lock pyproject.toml
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check -r bench/requirements-peers.txt
 	touch $@
 
+# A real homeserver for the tests, in an environment of its own: it pins what labbot pins otherwise.
+.venv-synapse/ready: requirements-synapse.txt
+	$(PYTHON) -m venv .venv-synapse
+	.venv-synapse/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-synapse.txt
+	touch $@
+
 # Reads every translatable sentence from the code and brings the catalogues up to date with them.
 words: $(VENV)/ready
 	$(BIN)/pybabel --quiet extract -k T -k N:1,2 -k command --no-location --sort-output --omit-header \
@@ -50,6 +56,8 @@ lock:
 		--no-emit-index-url --no-header -o requirements.lock
 	uv pip compile --quiet pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header -c requirements.lock -o requirements-dev.lock
+	echo matrix-synapse==1.163.2 | uv pip compile --quiet - --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header -o requirements-synapse.txt
 
 clean:
-	rm -rf $(VENV) .venv-peers .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .venv-peers .venv-synapse .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

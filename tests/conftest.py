@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 import shutil
 import tempfile
 import warnings
@@ -23,6 +24,8 @@ from bot.types import ChatRef
 from storage import people
 from storage.engine import Storage, migrate, session_in
 from storage.people import Role
+from tests.adapters.matrix_people import People
+from tests.adapters.synapse import PYTHON, Synapse
 
 R = TypeVar("R")
 
@@ -250,6 +253,25 @@ def postgres() -> Iterator[str]:
     engine.dispose()
     server.cleanup()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def synapse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synapse]:
+    """A real homeserver, the same for all tests; whoever needs a name there asks for a new one."""
+    if not PYTHON.exists():
+        explanation = "there is no homeserver: `make .venv-synapse/ready` installs one"
+        if os.environ.get("CI"):
+            pytest.fail(explanation)
+        pytest.skip(explanation)
+    with Synapse(tmp_path_factory.mktemp("synapse")) as server:
+        yield server
+
+
+@pytest.fixture
+async def residents(synapse: Synapse) -> AsyncIterator[People]:
+    """People on the homeserver."""
+    async with People(synapse) as there:
+        yield there
 
 
 def _database(url: str, name: str) -> str:
