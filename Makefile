@@ -46,9 +46,9 @@ $(VENV)/ready: requirements-dev.lock pyproject.toml
 
 # Reads every translatable sentence from the code and brings the catalogues up to date with them.
 words: $(VENV)/ready
-	$(BIN)/pybabel --quiet extract -k T -k N:1,2 -k command --no-location --sort-output --omit-header \
+	$(BIN)/pybabel --quiet extract --width=100 -k T -k N:1,2 -k command --no-location --sort-output --omit-header \
 		-o locales/bot.pot bot handlers
-	$(BIN)/pybabel --quiet update --domain bot --no-fuzzy-matching --ignore-obsolete -i locales/bot.pot -d locales
+	$(BIN)/pybabel --quiet update --width=100 --domain bot --no-fuzzy-matching --ignore-obsolete -i locales/bot.pot -d locales
 
 # Needs uv; the project and its tests do not.
 lock:

@@ -58,19 +58,30 @@ class Invited(StrEnum):
     LEAD = "lead"
 
 
+NO_MESSENGER = (
+    "LABBOT_TELEGRAM_TOKEN, LABBOT_MATRIX_HOMESERVER: no messenger is set up; "
+    "@BotFather on Telegram gives a token, any homeserver an account"
+)
+
+
 @app.command()
-def run() -> None:
+def run(
+    reset_cross_signing: Annotated[
+        bool,
+        typer.Option("--reset-cross-signing", help="Replace keys of the Matrix account that labbot does not hold."),
+    ] = False,
+) -> None:
     """Run the bot until it is stopped."""
     settings = _settings()
     if not settings.messengers:
-        _bad("LABBOT_TELEGRAM_TOKEN: no messenger is set up; @BotFather on Telegram gives a token")
+        _bad(NO_MESSENGER)
     with _alone(settings):
         _migrated(settings)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            sys.exit(runner.run(_run(settings)))
+            sys.exit(runner.run(_run(settings, reset_cross_signing)))
 
 
-async def _run(settings: Settings) -> int:
+async def _run(settings: Settings, reset_cross_signing: bool = False) -> int:
     from bot import web
     from bot.app import App, connect
 
@@ -78,7 +89,7 @@ async def _run(settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    adapters, hooks = connect(settings)
+    adapters, hooks = connect(settings, reset_cross_signing=reset_cross_signing)
     try:
         bot = App(settings, adapters)
     except ValueError as error:
@@ -128,7 +139,7 @@ async def _check(settings: Settings) -> list[str]:
         faults.append(f"LABBOT_DATABASE_URL: the database does not answer: {_first_line(error)}")
     adapters, _ = connect(settings)
     if not adapters:
-        faults.append("LABBOT_TELEGRAM_TOKEN: no messenger is set up; @BotFather on Telegram gives a token")
+        faults.append(NO_MESSENGER)
     for adapter in adapters:
         try:
             print(f"{adapter.name}: answers, we are {await adapter.check()}")

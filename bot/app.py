@@ -69,6 +69,7 @@ class App:
             {topic: TOPICS.get(topic, Verbatim(topic)) for topic in settings.topics or TOPICS},
             self.router.commands,
             {name: adapter.limits for name, adapter in self.adapters.items()},
+            self.router.spoken(),
         )
         self.storage = storage or Storage(settings.database)
         self.outboxes = {
@@ -171,8 +172,11 @@ class App:
         return web.Health(all(state == "ok" for state in checks.values()), checks)
 
 
-def connect(settings: Settings) -> tuple[list[Adapter], list[web.Hook]]:
-    """The messengers whose settings are there, and the doors they knock on."""
+def connect(settings: Settings, *, reset_cross_signing: bool = False) -> tuple[list[Adapter], list[web.Hook]]:
+    """The messengers whose settings are there, and the doors they knock on.
+
+    ``reset_cross_signing`` replaces keys of the Matrix account that labbot does not hold.
+    """
     adapters: list[Adapter] = []
     hooks: list[web.Hook] = []
     if "telegram" in settings.messengers and settings.telegram_token is not None:
@@ -191,4 +195,25 @@ def connect(settings: Settings) -> tuple[list[Adapter], list[web.Hook]]:
         adapters.append(telegram)
         if settings.telegram_webhook:
             hooks.append(web.Hook(telegram.webhook_path, "X-Telegram-Bot-Api-Secret-Token", telegram.receive))
+    if "matrix" in settings.messengers and settings.matrix_homeserver is not None:
+        from bot.adapters.matrix import Login, Matrix
+
+        login = Login(
+            settings.matrix_homeserver,
+            settings.matrix_user,
+            None if settings.matrix_password is None else settings.matrix_password.get_secret_value(),
+            None if settings.matrix_token is None else settings.matrix_token.get_secret_value(),
+        )
+        adapters.append(
+            Matrix(
+                login,
+                settings.data / "matrix",
+                invites=settings.matrix_invites,
+                rate=settings.matrix_rate,
+                burst=settings.matrix_burst,
+                reactions=settings.matrix_reactions,
+                reset=reset_cross_signing,
+                display_name=settings.name,
+            )
+        )
     return adapters, hooks

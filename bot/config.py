@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-ADAPTERS = ("telegram",)
+ADAPTERS = ("telegram", "matrix")
 """The messengers there are adapters for."""
 
 DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg", "postgres")
@@ -49,6 +49,14 @@ class Settings(BaseSettings):
     telegram_group_rate: Annotated[float, Field(gt=0)] = 0.33
     telegram_in_flight: Annotated[int, Field(ge=1, le=1000)] = 64
     telegram_bulk_in_flight: Annotated[int, Field(ge=1, le=1000)] = 8
+    matrix_homeserver: str | None = None
+    matrix_user: str = ""
+    matrix_password: SecretStr | None = None
+    matrix_token: SecretStr | None = None
+    matrix_invites: str = "all"
+    matrix_rate: Annotated[float, Field(gt=0)] = 0.2
+    matrix_burst: Annotated[int, Field(ge=1, le=10_000)] = 10
+    matrix_reactions: bool | None = None
 
     @field_validator("topics", "adapters", mode="before")
     @classmethod
@@ -132,8 +140,25 @@ class Settings(BaseSettings):
             raise ValueError("an address that begins with https:// is expected")
         return value
 
+    @field_validator("matrix_user")
+    @classmethod
+    def _user(cls, value: str) -> str:
+        if value and not (value.startswith("@") and ":" in value):
+            raise ValueError("a whole user id is expected, for example @labbot:lab.example")
+        return value
+
+    @field_validator("matrix_invites")
+    @classmethod
+    def _inviters(cls, value: str) -> str:
+        listed = [part.strip() for part in value.split(",") if part.strip()]
+        if value not in ("all", "homeserver") and not all("." in part or ":" in part for part in listed):
+            raise ValueError("all, homeserver, or a list of people (@anna:lab.example) and servers (lab.example)")
+        return value
+
     @model_validator(mode="after")
     def _complete(self) -> "Settings":
+        if self.matrix_homeserver is None and ("matrix" in self.adapters or self.matrix_user):
+            raise ValueError("LABBOT_MATRIX_HOMESERVER is missing; an example is https://matrix.lab.example")
         if "telegram" in self.adapters and self.telegram_token is None:
             raise ValueError("LABBOT_TELEGRAM_TOKEN is missing, but LABBOT_ADAPTERS names telegram")
         return self
@@ -150,7 +175,8 @@ class Settings(BaseSettings):
     @property
     def messengers(self) -> tuple[str, ...]:
         """The messengers to run: those asked for, else those whose settings are there."""
-        return self.adapters or (("telegram",) if self.telegram_token is not None else ())
+        present = {"telegram": self.telegram_token, "matrix": self.matrix_homeserver}
+        return self.adapters or tuple(name for name, setting in present.items() if setting is not None)
 
     @property
     def http_address(self) -> tuple[str, int]:

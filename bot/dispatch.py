@@ -16,7 +16,7 @@ from bot.metrics import Metrics
 from bot.port import Adapter
 from bot.router import OUT_OF_DATE, Router
 from bot.turn import Dialog, Here, Lab, Turn, You
-from bot.types import Batch, Edited, Left, Moved, Pressed, Retracted, Said, T, Unreadable, Update
+from bot.types import Batch, Edited, Garbled, Left, Moved, Pressed, Retracted, Said, T, Unreadable, Update
 from storage import conversation, outbox, people
 from storage.engine import Storage, Unavailable, database_failed, savepoint, serialise
 from storage.people import Role
@@ -222,6 +222,8 @@ class Dispatch:
         assert found is not None
         if not found.active:
             conversation.set_active(connection, found.chat_id, True)
+        if found.private and not update.private:  # somebody has been invited to what was a private chat
+            conversation.open_up(connection, found.chat_id)
         chat = Here(found.chat_id, update.chat, update.private, found.locale, found.team)
         if update.actor.anonymous:
             return Turn(connection, self.lab, now, chat=chat, update=update)
@@ -241,7 +243,7 @@ class Dispatch:
         """Whether somebody we do not know turns to us; of those who only talk to each other nothing is stored."""
         match update:
             case Said():
-                if update.private or update.mentioned or update.command is not None:
+                if update.private or update.mentioned or self.router.knows(update.command or ""):
                     return True
                 if found is None or update.reply_to is None:
                     return False
@@ -250,6 +252,8 @@ class Dispatch:
                 return not (update.private or update.actor.anonymous)  # in private, they have erased themselves
             case Edited() | Retracted():
                 return False
+            case Garbled():
+                return update.private or found is not None
         return True
 
     def _meet(

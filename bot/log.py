@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-TOKENS = re.compile(r"\d{6,}:[A-Za-z0-9_-]{20,}|syt_[A-Za-z0-9_=-]{8,}")
+TOKENS = re.compile(r"\d{6,}:[A-Za-z0-9_-]{20,}|(?:syt|mat|mct)_[A-Za-z0-9_=-]{8,}")
 """What a Telegram bot token and a Matrix access token look like, also within a word ("/bot123456:…")."""
 
 QUIET = (
@@ -64,6 +64,7 @@ def configure(form: str, level: str, secrets: Iterable[str] = ()) -> None:
     root.setLevel(level.upper())
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("nio").setLevel(logging.CRITICAL)  # its warnings name people and rooms
 
 
 def _without(value: str, secrets: Iterable[str]) -> str:

@@ -233,7 +233,8 @@ class Outbox:
         return Outcome(row.id, row.version, outbox.DELIVERED, external=external)
 
     async def _hand_over(self, chat: ChatRef, row: Due) -> str | None:
-        key = f"{row.id}.{row.version}"
+        # The time as well: a database that begins anew counts its rows from one again.
+        key = f"{row.id}.{row.version}.{row.queued_at.timestamp():.0f}"
         if row.external is None:
             if row.html is None:
                 return None  # taken back before it was sent
@@ -252,7 +253,8 @@ class Outbox:
     async def _rendered(self, row: Due, reply_to: str | None = None) -> Rendered:
         choices: list[list[Any]] = [] if row.choices is None else json.loads(row.choices)
         buttons: tuple[Button, ...] = ()
-        if len(choices) <= self.adapter.limits.choices and not row.question:  # else they are numbered lines
+        numbered = row.question or len(choices) > self.adapter.limits.choices
+        if not numbered:
             buttons = tuple(Button(label, url, start) for label, _, _, url, start in choices)
         upload = None
         if row.attachment is not None:
@@ -267,6 +269,7 @@ class Outbox:
             question=row.question,
             loud=row.bulk,
             upload=upload,
+            numbered=len(choices) if numbered else 0,
         )
 
     def _retry(self, lane: Lane, row: Due, error: RetryLater) -> Outcome:

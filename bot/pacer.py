@@ -1,4 +1,4 @@
-"""The pacer: how fast a messenger may be written to, replies before broadcasts, and no burst over all chats."""
+"""The pacer: how fast a messenger may be written to, and replies before broadcasts."""
 
 from collections import deque
 
@@ -18,13 +18,14 @@ BULK_SHARE = 0.8
 class Pacer:
     """Says when the next message may go.
 
-    Over all chats messages are spaced evenly. In one chat a window of time holds a number of them. Nothing is
-    remembered of a chat that has been quiet for the length of its window.
+    Over all chats messages are spaced evenly, but for the burst a messenger allows after a silence. In one chat a
+    window of time holds a number of them. Nothing is remembered of a chat that has been quiet for that long.
     """
 
     def __init__(self, limits: Limits, time: Time) -> None:
         self._time = time
         self._spacing = 1 / limits.rate
+        self._saved = (limits.burst - 1) * self._spacing
         self._windows = {
             True: (max(1, round(limits.chat_rate * CHAT_WINDOW)), CHAT_WINDOW),
             False: (max(1, round(limits.group_rate * GROUP_WINDOW)), GROUP_WINDOW),
@@ -40,7 +41,7 @@ class Pacer:
 
     def ready_at(self, bulk: bool) -> float:
         """The moment (monotonic seconds) from which a message of this class may go."""
-        return max(self._paused_until, self._next[False], self._next[True] if bulk else 0.0)
+        return max(self._paused_until, self._next[False] - self._saved, self._next[True] if bulk else 0.0)
 
     def chat_ready_at(self, chat: int, private: bool) -> float:
         """The moment from which this chat takes another message."""

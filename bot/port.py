@@ -14,9 +14,11 @@ class Limits:
     ``choices`` is how many buttons fit under a message (0: none, choices become numbered lines), ``text`` the
     longest text and ``caption`` the longest text beside a file, both after markup is parsed, in UTF-16 code
     units; ``edits`` whether a sent message can be changed. Rates are messages a second: ``rate`` over all
-    chats, ``chat_rate`` in one chat, ``group_rate`` in one group. ``in_flight`` is how many replies may be
+    chats, ``chat_rate`` in one chat, ``group_rate`` in one group; ``burst`` is how many may go at once after a
+    silence before the rate over all chats counts. ``in_flight`` is how many replies may be
     under way at once, each to another chat, ``bulk_in_flight`` how many messages of broadcasts. ``upload`` and
-    ``download`` are the largest files in bytes.
+    ``download`` are the largest files in bytes. ``begins`` tells that the bot may begin a private chat: its id is
+    the person's until ``send`` raises ``Undeliverable`` with ``moved_to``. ``sign`` is what a command begins with.
     """
 
     choices: int
@@ -30,6 +32,9 @@ class Limits:
     bulk_in_flight: int
     upload: int
     download: int
+    burst: int = 1
+    begins: bool = False
+    sign: str = "/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,7 @@ class Rendered:
     ``html`` uses only ``b i u s code pre a blockquote``. ``revision`` names this version of the buttons and
     comes back in ``Pressed``. ``reply_to`` is the message this one answers; ``question`` asks the messenger to
     open its reply field for that message's author (Telegram's ForceReply). ``loud`` says that it should ring.
+    ``numbered`` is how many choices stand in the words as numbered lines.
     """
 
     html: str
@@ -71,6 +77,7 @@ class Rendered:
     question: bool = False
     loud: bool = False
     upload: Upload | None = None
+    numbered: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Router: which function answers a command, a press, an answer, or the passing of time."""
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +12,8 @@ from bot.choices import chosen
 from bot.port import Command
 from bot.text import Catalogues
 from bot.turn import Registered, Turn, Where
-from bot.types import Choice, Edited, Joined, Pressed, Retracted, Said, T, Text, Update
-from storage import outbox
+from bot.types import Choice, Edited, Garbled, Joined, Pressed, Retracted, Said, T, Text, Update
+from storage import outbox, reactions
 from storage.people import Role
 
 Handler = Callable[..., None]
@@ -41,6 +42,7 @@ class Router:
     def __init__(self) -> None:
         self.commands: dict[str, Registered] = {}
         self.presses: dict[str, Handler] = {}
+        self.undos: dict[str, str] = {}
         self.steps: dict[str, Handler] = {}
         self.makers: dict[str, Maker] = {}
         self.ticks: list[Tick] = []
@@ -62,8 +64,13 @@ class Router:
 
         return register
 
-    def press(self, action: str) -> Callable[[Handler], Handler]:
-        """``f(turn, *args)`` answers a choice made with ``Choice(label, action, args)``."""
+    def press(self, action: str, *, undo: str | None = None) -> Callable[[Handler], Handler]:
+        """``f(turn, *args)`` answers a choice made with ``Choice(label, action, args)``.
+
+        ``undo`` is the action, with the same arguments, for somebody who takes back the reaction they chose with.
+        """
+        if undo is not None:
+            _put(self.undos, action, undo)
         return self._into(self.presses, action)
 
     def step(self, name: str) -> Callable[[Handler], Handler]:
@@ -98,6 +105,11 @@ class Router:
         _put(self.singles, "joined", handler)
         return handler
 
+    def garbled(self, handler: Handler) -> Handler:
+        """``f(turn)`` tells a chat that something written there could not be read."""
+        _put(self.singles, "garbled", handler)
+        return handler
+
     def edited(self, handler: Callable[[Turn, str], bool]) -> Callable[[Turn, str], bool]:
         """``f(turn, text)`` takes the new text of a message; True when the message was its own."""
         self.edits.append(handler)
@@ -113,6 +125,7 @@ class Router:
         for mine, theirs in (
             (self.commands, other.commands),
             (self.presses, other.presses),
+            (self.undos, other.undos),
             (self.steps, other.steps),
             (self.makers, other.makers),
             (self.singles, other.singles),
@@ -131,6 +144,15 @@ class Router:
                 if self._names.get(alias, name) != name:
                     raise Duplicate(f"“/{alias}” is both “/{name}” and “/{self._names[alias]}”")
                 self._names[alias] = name
+
+    def knows(self, command: str) -> bool:
+        """Whether this is a command's name, in any language."""
+        return command.lower() in self._names
+
+    def spoken(self) -> re.Pattern[str]:
+        """The sign before a command's name, in any language, where it stands in a text."""
+        names = "|".join(sorted(map(re.escape, self._names), key=len, reverse=True))
+        return re.compile(rf"(?<![\w/<:.])/(?=(?:{names})\b)")
 
     def menu(self, catalogues: Catalogues) -> list[Command]:
         """The commands for the messengers' own menus, in every language, the lab's first."""
@@ -167,9 +189,12 @@ class Router:
             case Edited():
                 any(handler(turn, update.text) for handler in self.edits)
             case Retracted():
-                any(handler(turn) for handler in self.retractions)
+                if not self._undo(turn, update):
+                    any(handler(turn) for handler in self.retractions)
             case Joined():
                 self.singles["joined"](turn)
+            case Garbled():
+                self.singles["garbled"](turn)
 
     def _anonymous(self, turn: Turn, said: Said) -> None:
         """A group or a channel speaks: it has no rights and no votes, so it is asked to speak as a person."""
@@ -179,6 +204,10 @@ class Router:
     def _said(self, turn: Turn, said: Said) -> None:
         if said.command is not None:
             self._command(turn, said.command, said.text)
+            return
+        first, _, rest = said.text.strip().partition(" ")
+        if said.mentioned and self.knows(first):
+            self._command(turn, first, rest)
             return
         answers_us = turn.chat.private
         if said.reply_to is not None and not turn.chat.private:
@@ -211,6 +240,9 @@ class Router:
         self._notice(turn)
         if not turn.may(command.role):
             turn.say(T("Only the lab's organisers can use /{name}.", name=name))
+        elif command.where is Where.PRIVATE and not turn.chat.private and turn.begins:
+            with turn.aside() as private:
+                command.handler(private, text.strip())
         elif command.where is Where.PRIVATE and not turn.chat.private:
             turn.say(
                 T("That works in our private chat."),
@@ -233,6 +265,17 @@ class Router:
             return
         self._choose(turn, pressed.position)
 
+    def _undo(self, turn: Turn, retracted: Retracted) -> bool:
+        """A reaction is taken back: do what undoes it. False when it was no reaction of this person's to us."""
+        external = retracted.message.id
+        found = reactions.take_back(turn.connection, turn.chat.id, external, turn.person.id)
+        if found is None:
+            return False
+        message, action, args = found
+        turn.shown = outbox.shown(turn.connection, turn.chat.id, message)
+        self.presses[action](turn, *args)
+        return True
+
     def _choose(self, turn: Turn, position: int) -> None:
         """Do what a choice under ``turn.shown`` means, if it is there and this person may."""
         shown = turn.shown
@@ -245,10 +288,19 @@ class Router:
             turn.toast(T("This question is for somebody else."))
         elif url is not None:
             turn.say(T("Here is the page: {url}", url=url))
+        elif start is not None and turn.begins:
+            self._notice(turn)
+            with turn.aside() as private:
+                self.commands["start"].handler(private, start)
         elif start is not None:
             turn.say(T("Write me in our private chat: /start {payload}", payload=start))
         elif action in self.presses:
             self._notice(turn)
+            if isinstance(turn.update, Pressed) and turn.update.mark is not None and action in self.undos:
+                mark, message = turn.update.mark, turn.update.message.id
+                reactions.note(
+                    turn.connection, turn.chat.id, mark, turn.person.id, message, self.undos[action], args, turn.now
+                )
             self.presses[action](turn, *args)
         else:
             turn.toast(OUT_OF_DATE)

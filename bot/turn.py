@@ -1,7 +1,9 @@
 """The Turn: one update, one unit of work; what a handler reads, and what it says."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
@@ -14,7 +16,7 @@ from sqlmodel import Session
 from bot.choices import fit
 from bot.port import Limits
 from bot.text import Catalogue, Catalogues
-from bot.types import ChatRef, Choice, Happened, Lines, Message, MessageRef, Pressed, Said, T, Text
+from bot.types import ChatRef, Choice, Happened, Lines, Message, MessageRef, Pressed, Retracted, Said, T, Text
 from storage import conversation, outbox
 from storage.engine import session_in
 from storage.people import Role
@@ -43,13 +45,17 @@ class Registered:
 
 @dataclass(frozen=True, slots=True)
 class Lab:
-    """What every turn knows of the place: its name, languages, topics, commands, and what each messenger can show."""
+    """What every turn knows of the place: its name, languages, topics, commands, and what each messenger can show.
+
+    ``spoken`` finds a command, by its name in any language, in the words of a message.
+    """
 
     name: str
     catalogues: Catalogues
     topics: Mapping[str, Text]
     commands: Mapping[str, Registered]
     limits: Mapping[str, Limits]
+    spoken: re.Pattern[str]
 
 
 @dataclass(slots=True)
@@ -161,6 +167,11 @@ class Turn:
         """Whether this person has this role, or one above it."""
         return self.person.role.covers(role)
 
+    @property
+    def begins(self) -> bool:
+        """Whether the bot may begin a private chat on this messenger."""
+        return self.lab.limits[self.chat.ref.adapter].begins
+
     # -- what it says ---------------------------------------------------------------------------------------
 
     def say(self, what: Text | Message, *choices: Choice) -> None:
@@ -215,6 +226,19 @@ class Turn:
                 ref = ChatRef(place.adapter, place.external, place.thread)
                 self._queue(chat_id, ref, place.locale, message, bulk=True)
 
+    @contextmanager
+    def aside(self) -> Iterator["Turn"]:
+        """A turn of the same person in their private chat on this messenger, which is begun if there is none."""
+        assert self.update is not None
+        name, actor = self.chat.ref.adapter, self.update.actor.id
+        locale = self.chat.locale
+        found = conversation.begin_private(self.connection, name, actor, locale=locale, now=self.now)
+        here = Here(found.chat_id, ChatRef(name, found.external), True, found.locale, False)
+        dialog = None if found.step is None else Dialog.stored(found.step, found.data)
+        with Turn(self.connection, self.lab, self.now, chat=here, person=self.person, dialog=dialog) as turn:
+            yield turn
+        self.adapters |= turn.adapters
+
     def edit(self, row: int, what: Text | Message, *choices: Choice) -> None:
         """One of our messages in this chat shall look otherwise; many changes at once are shown as one."""
         adapter = self.chat.ref.adapter
@@ -228,9 +252,11 @@ class Turn:
     def replace(self, what: Text | Message, *choices: Choice) -> None:
         """Show this in place of the message that was pressed; to somebody who typed, and what is too long, say it."""
         message = _message(what, choices)
-        if isinstance(self.update, Pressed) and self.shown is not None:
+        if isinstance(self.update, Pressed | Retracted) and self.shown is not None:
             parts, stored = self._fitted(self.chat.ref.adapter, self.chat.locale, message)
-            if len(parts) == 1:
+            # Reactions stay under a message: where choices are made with them, other choices need another message.
+            stays = self.lab.limits[self.chat.ref.adapter].choices == 0 and stored not in (None, self.shown.choices)
+            if len(parts) == 1 and not stays:
                 self._revise(self.shown.id, self.chat.ref.adapter, parts, stored)
                 return
         self.say(message)
@@ -239,7 +265,7 @@ class Turn:
         """A short note to whoever pressed; to somebody who typed, it is said."""
         if isinstance(self.update, Pressed):
             self.note = f"{self.words.plain(what)} {self.note or ''}".strip()
-        else:
+        elif self.chat.private or not isinstance(self.update, Retracted):
             self.say(what)
 
     # -- for the dispatcher ---------------------------------------------------------------------------------
@@ -270,7 +296,12 @@ class Turn:
         """The parts in which a messenger takes a message, and its choices as a row keeps them."""
         words, limits = self.lab.catalogues[locale], self.lab.limits[adapter]
         labels, stored = _stored(message.choices, words)
-        return fit(words.html(message.text), labels, limits.choices, limits.text), stored
+        return fit(self._worded(message, words, limits), labels, limits.choices, limits.text), stored
+
+    def _worded(self, message: Message, words: Catalogue, limits: Limits) -> str:
+        """The words of a message, with commands as this messenger's people write them."""
+        html = words.html(message.text)
+        return html if limits.sign == "/" else self.lab.spoken.sub(limits.sign, html)
 
     def _revise(self, row: int, adapter: str, parts: list[str], stored: str | None) -> None:
         # What was sent in parts is known by the last one: it has the choices.
@@ -293,7 +324,7 @@ class Turn:
         labels, stored = _stored(message.choices, words)
         limits = self.lab.limits[ref.adapter]
         # A question in a group opens the reply field, which leaves no room for buttons.
-        parts = fit(words.html(message.text), labels, 0 if question else limits.choices, limits.text)
+        parts = fit(self._worded(message, words, limits), labels, 0 if question else limits.choices, limits.text)
         self.adapters.add(ref.adapter)
         for part in parts:
             last = part is parts[-1]

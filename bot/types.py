@@ -31,12 +31,14 @@ class Actor:
     """Who did it, as the messenger tells it. Only ``id`` is ever stored without being asked for.
 
     ``locale`` is the client's language as a BCP 47 tag. ``anonymous`` marks senders that are no person
-    (a channel, Telegram's anonymous group administrators): they hold no rights and no votes.
+    (a channel, Telegram's anonymous group administrators): they hold no rights and no votes. ``admin`` is true for
+    somebody who at this moment may set up the room it happens in, where the messenger tells.
     """
 
     id: str
     locale: str | None = None
     anonymous: bool = False
+    admin: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +93,15 @@ class Pressed(Happened):
     """Somebody chose: the ``position`` (from 0) of a choice under one of the bot's messages, -1 if it is none.
 
     ``revision`` tells which version of the message's choices was on the screen, ``None`` when the messenger
-    cannot tell. ``query`` is what ``Adapter.acknowledge`` needs to answer the press.
+    cannot tell. ``query`` is what ``Adapter.acknowledge`` needs to answer the press. ``mark`` names a press that
+    stays to be seen and can be taken back, as a reaction can: that comes as ``Retracted`` with this id.
     """
 
     message: MessageRef
     position: int
     revision: int | None = None
     query: str | None = None
+    mark: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,11 @@ class Retracted(Happened):
     """Somebody took back a message they had written."""
 
     message: MessageRef
+
+
+@dataclass(frozen=True, slots=True)
+class Garbled(Happened):
+    """Somebody wrote something that cannot be read yet: the key is missing. It comes again when it is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +151,7 @@ class Unreadable:
     error: str
 
 
-Update = Said | Pressed | Edited | Retracted | Joined | Left | Moved
+Update = Said | Pressed | Edited | Retracted | Garbled | Joined | Left | Moved
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from storage.conversation import Chat, Dialog, Failed
 from storage.ideas import Comment, Follow, Idea, Support
 from storage.outbox import Outbox
 from storage.people import Account, Attempt, Group, NameTaken, NameUnfit, Person, Role
+from storage.reactions import Reaction
 
 router = Router()
 
@@ -307,6 +308,7 @@ EXPORTED: dict[str, tuple[type[SQLModel], Callable[[int], Any]]] = {
     "comment": (Comment, lambda person: col(Comment.author_id) == person),
     "dialog": (Dialog, lambda person: col(Dialog.person_id) == person),
     "attempt": (Attempt, lambda person: col(Attempt.person_id) == person),
+    "reaction": (Reaction, lambda person: col(Reaction.person_id) == person),
     "failed": (Failed, lambda person: col(Failed.person_id) == person),
     "outbox": (Outbox, erasure.messages_to),
 }

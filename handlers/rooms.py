@@ -13,7 +13,10 @@ router = Router()
 
 @router.joined
 def greet(turn: Turn) -> None:
-    if not turn.chat.private:
+    if turn.chat.private:
+        if turn.begins and turn.person.new:  # a chat that begins with an invitation, not with a word
+            turn.lab.commands["start"].handler(turn, "")
+    else:
         turn.say(
             T(
                 "Hello everybody! I am the bot of {lab}. Write /idea to suggest something, /ideas to see what others "
@@ -21,6 +24,16 @@ def greet(turn: Turn) -> None:
                 lab=turn.lab.name,
             )
         )
+
+
+@router.garbled
+def could_not_read(turn: Turn) -> None:
+    turn.say(
+        T(
+            "Something written here reached me without its key, so I cannot read it yet. If I do not answer soon, "
+            "please write it again."
+        )
+    )
 
 
 @router.command("team", help=T("Make this group the team's room"), role=Role.ORGANISER, where=Where.GROUP)

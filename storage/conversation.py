@@ -134,6 +134,7 @@ class Frame(NamedTuple):
     chat_id: int
     locale: str
     active: bool
+    private: bool
     team: bool
     thread: str | None
     person_id: int | None
@@ -151,6 +152,7 @@ _FRAME = (
         chat_table.c.id,
         chat_table.c.locale,
         chat_table.c.active,
+        chat_table.c.private,
         chat_table.c.team,
         chat_table.c.thread,
         _person.c.id,
@@ -229,6 +231,49 @@ _OWNER = update(chat_table).where(chat_table.c.id == bindparam("chat")).values(a
 def set_owner(connection: Connection, chat_id: int, account_id: int | None) -> None:
     """Whose private chat this is; ``None`` once they have erased themselves."""
     connection.execute(_OWNER, {"chat": chat_id, "b_account": account_id})
+
+
+def open_up(connection: Connection, chat_id: int) -> None:
+    """A private chat has become a group: what is for one person must not be told there any more."""
+    connection.execute(update(chat_table).where(chat_table.c.id == chat_id).values(private=False, account_id=None))
+
+
+class Private(NamedTuple):
+    """Somebody's private chat, and the question open in it."""
+
+    chat_id: int
+    external: str
+    locale: str
+    step: str | None
+    data: str | None
+
+
+def begin_private(connection: Connection, adapter: str, actor: str, *, locale: str, now: datetime) -> Private:
+    """The private chat of an account; without one a chat is noted whose id is the account's, until it begins."""
+    query = (
+        select(chat_table.c.id, chat_table.c.external, chat_table.c.locale, dialog_table.c.step, dialog_table.c.data)
+        .join(_account, _account.c.id == chat_table.c.account_id)
+        .outerjoin(
+            dialog_table,
+            and_(dialog_table.c.chat_id == chat_table.c.id, dialog_table.c.person_id == _account.c.person_id),
+        )
+        .where(_account.c.adapter == adapter, _account.c.external == actor, chat_table.c.private, chat_table.c.active)
+        .order_by(chat_table.c.id.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).first()
+    if row is None:
+        account = connection.execute(
+            select(_account.c.id).where(_account.c.adapter == adapter, _account.c.external == actor)
+        ).scalar_one()
+        open_chat(connection, adapter, actor, private=True, locale=locale, account_id=account, now=now)
+        connection.execute(
+            update(chat_table)
+            .where(chat_table.c.adapter == adapter, chat_table.c.external == actor)
+            .values(active=True, account_id=account)
+        )
+        row = connection.execute(query).one()
+    return Private(*row)
 
 
 _ACTIVE = update(chat_table).where(chat_table.c.id == bindparam("chat")).values(active=bindparam("b_active"))

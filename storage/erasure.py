@@ -10,6 +10,7 @@ from storage.conversation import Chat, Dialog, Failed
 from storage.ideas import Comment, Follow, Idea, Status, Support
 from storage.outbox import Outbox
 from storage.people import Account, Attempt, Person
+from storage.reactions import Reaction
 
 Rule = Callable[[Session, int, bool], None]
 
@@ -71,6 +72,10 @@ def _dialogs(session: Session, person_id: int, _keep: bool) -> None:
     session.execute(delete(Dialog).where(col(Dialog.person_id) == person_id))
 
 
+def _reactions(session: Session, person_id: int, _keep: bool) -> None:
+    session.execute(delete(Reaction).where(col(Reaction.person_id) == person_id))
+
+
 def _failed(session: Session, person_id: int, _keep: bool) -> None:
     session.execute(delete(Failed).where(col(Failed.person_id) == person_id))
 
@@ -108,6 +113,7 @@ RULES: dict[str, Rule | str] = {
     "comment": _comments,
     "idea": _ideas,
     "dialog": _dialogs,
+    "reaction": _reactions,
     "failed": _failed,
     "outbox": _outbox,
     "chat": _chats,

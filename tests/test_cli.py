@@ -118,7 +118,9 @@ def test_a_data_folder_that_cannot_be_used_is_named(labbot: Labbot, tmp_path: Pa
 def test_without_a_messenger_there_is_nothing_to_run(labbot: Labbot) -> None:
     result = labbot("run")
     assert result.exit_code == 2
-    assert only_line(result.stderr).startswith("LABBOT_TELEGRAM_TOKEN: no messenger is set up")
+    assert only_line(result.stderr).startswith(
+        "LABBOT_TELEGRAM_TOKEN, LABBOT_MATRIX_HOMESERVER: no messenger is set up"
+    )
 
 
 @pytest.mark.parametrize("command", [["run"], ["migrate"], ["invite"], ["export", "people"]])
@@ -228,7 +230,7 @@ def test_check_says_what_is_set_up_and_one_line_for_each_fault(labbot: Labbot, d
     assert lines[0] == "lab: KoSI-Lab, language tlh, time zone Europe/Berlin"
     assert lines[1] == f"data: {data}"
     faults = [line.partition(": ")[2].partition(":")[0] for line in lines if line.startswith("fault: ")]
-    assert faults == ["LABBOT_LOCALE", "LABBOT_DATABASE_URL", "LABBOT_TELEGRAM_TOKEN"]
+    assert faults == ["LABBOT_LOCALE", "LABBOT_DATABASE_URL", "LABBOT_TELEGRAM_TOKEN, LABBOT_MATRIX_HOMESERVER"]
 
 
 def test_check_names_a_messenger_and_a_database_that_do_not_answer(labbot: Labbot) -> None:

@@ -65,7 +65,7 @@ def card_for(turn: Turn, number: str) -> Message:
     return Message(body(turn, card), tuple(choices))
 
 
-@router.press("idea.support")
+@router.press("idea.support", undo="idea.unsupport")
 def support(turn: Turn, number: str) -> None:
     def note() -> Text:
         if ideas.support(turn.db, int(number), turn.person.id, turn.now):
@@ -97,7 +97,7 @@ def change(turn: Turn, number: str, make: Callable[[], Text]) -> None:
     turn.replace(card)
 
 
-@router.press("idea.follow")
+@router.press("idea.follow", undo="idea.unfollow")
 def follow(turn: Turn, number: str) -> None:
     try:
         ideas.visible(turn.db, int(number))

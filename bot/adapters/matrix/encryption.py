@@ -1,0 +1,206 @@
+"""Encryption: nio's Olm machine, each step guarded, so that no crafted event can stop or deafen the bot.
+
+Room keys come as to-device events; what they open is the rooms' own business. Everything that a sync brings is taken
+in as one transaction of the key store, before the sync's token is kept: after a crash the homeserver tells it again.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+from uuid import uuid4
+
+import structlog
+from nio import KeysClaimResponse, KeysQueryResponse
+from nio.crypto import Olm
+from nio.events import MegolmEvent, RoomKeyEvent, ToDeviceEvent
+from nio.events.misc import BadEvent, UnknownBadEvent
+from nio.events.to_device import ForwardedRoomKeyEvent, OlmEvent
+
+from bot.adapters.matrix.homeserver import Homeserver, segments
+from bot.adapters.matrix.rooms import Room, Rooms, text
+
+log = structlog.get_logger()
+
+MEGOLM = "m.megolm.v1.aes-sha2"
+OLM = "m.olm.v1.curve25519-aes-sha2"
+ENCRYPTED = "m.room.encrypted"
+
+ASK_AGAIN = 300.0
+"""Seconds until somebody's devices are asked for again when their homeserver did not answer."""
+
+MOST_CLAIMS = 50
+"""New conversations with unknown devices that one sync may make us begin: a stranger must not keep us busy."""
+
+
+class Encryption:
+    """What the account's device can read and write. ``olm`` holds its keys, ``homeserver`` those of others."""
+
+    def __init__(self, olm: Olm, homeserver: Homeserver, rooms: Rooms) -> None:
+        self.olm = olm
+        self._homeserver = homeserver
+        self._rooms = rooms
+        self._sharing: dict[str, asyncio.Lock] = {}
+        self._unanswered: dict[str, float] = {}
+        self._asking = asyncio.Lock()
+
+    # -- what a sync brings ---------------------------------------------------------------------------------
+
+    def receive(self, answer: Mapping[str, Any]) -> set[tuple[str, str]]:
+        """Take in a sync's keys. Returns the room and session id of each room key that came."""
+        came: set[tuple[str, str]] = set()
+        with self.olm.store.database.atomic():
+            for event in _list(_dict(answer.get("to_device")).get("events")):
+                with suppress(_Malformed):
+                    if (key := self._to_device(event)) is not None:
+                        came.add(key)
+        lists = _dict(answer.get("device_lists"))
+        changed = {user for kind in ("changed", "left") for user in _list(lists.get(kind)) if isinstance(user, str)}
+        self.olm.users_for_key_query |= changed & self.olm.tracked_users
+        return came
+
+    def _to_device(self, event: Any) -> tuple[str, str] | None:
+        """One to-device event. Only keys matter: nothing else that a stranger can send is looked at."""
+        if not isinstance(event, dict) or event.get("type") != ENCRYPTED:
+            return None
+        try:
+            parsed = ToDeviceEvent.parse_event(event)
+            opened = self.olm.handle_to_device_event(parsed) if isinstance(parsed, OlmEvent) else None
+        except Exception as error:
+            # One Olm message that names an unknown one-time key raises out of nio; others find other ways.
+            log.info("matrix.key_unreadable", error=type(error).__name__)
+            raise _Malformed from None
+        if isinstance(opened, RoomKeyEvent | ForwardedRoomKeyEvent):
+            return opened.room_id, opened.session_id
+        return None
+
+    def decrypt(self, room: str, event: Mapping[str, Any]) -> dict[str, Any] | None:
+        """An encrypted event of a room as it was before, or ``None`` as long as its key is missing."""
+        content = _dict(event.get("content"))
+        session = text(content.get("session_id"))
+        sender = self._sender_of(room, session)
+        if sender is None:
+            return None
+        # Newer clients leave these two out (MSC3700), and nothing may depend on what a stranger writes there.
+        content = {**content, "sender_key": sender, "device_id": text(content.get("device_id"))}
+        try:
+            parsed = MegolmEvent.from_dict({**event, "content": content})
+            opened = self.olm.decrypt_megolm_event(parsed, room)
+        except Exception as error:
+            log.info("matrix.event_unreadable", error=type(error).__name__)
+            return None
+        if isinstance(opened, BadEvent | UnknownBadEvent) or not isinstance(opened.source.get("content"), dict):
+            return None
+        return {**event, "type": opened.source.get("type"), "content": opened.source["content"]}
+
+    def _sender_of(self, room: str, session: str) -> str | None:
+        """Whose key opens a session; asked this way nio remembers nothing of sessions that do not exist."""
+        senders = self.olm.inbound_group_store._entries.get(room, {})
+        return next((sender for sender, sessions in senders.items() if session in sessions), None)
+
+    async def settle(self) -> None:
+        """Do what the last sync asks for: learn changed devices, mend broken conversations. Raises as a call does."""
+        await self._learn(self.olm.users_for_key_query)
+        if self.olm.wedged_devices:
+            wanted: dict[str, list[str]] = {}
+            for device in self.olm.wedged_devices[:MOST_CLAIMS]:
+                wanted.setdefault(device.user_id, []).append(device.id)
+            await self._claim(wanted)
+            # Whoever has no key left to claim cannot be mended from here.
+            del self.olm.wedged_devices[:MOST_CLAIMS]
+        while self.olm.outgoing_to_device_messages:
+            message = self.olm.outgoing_to_device_messages[0]
+            await self._to(message.type, message.as_dict())
+            self.olm.outgoing_to_device_messages.pop(0)
+
+    # -- what goes out --------------------------------------------------------------------------------------
+
+    async def encrypt(self, room: Room, kind: str, content: Mapping[str, Any]) -> dict[str, Any]:
+        """The content of ``m.room.encrypted`` that only this room's members can read. Raises as a call does."""
+        await self._share(room)
+        sealed: dict[str, Any] = self.olm.group_encrypt(room.id, {"type": kind, "content": dict(content)})
+        if "m.relates_to" in content:  # servers group by it, so it stays readable
+            sealed["m.relates_to"] = content["m.relates_to"]
+        return sealed
+
+    def members_changed(self, room: str) -> None:
+        """Who has left must not read on, and who has come must be able to: the next message gets a new key."""
+        self.olm.outbound_group_sessions.pop(room, None)
+
+    async def _share(self, room: Room) -> None:
+        async with self._sharing.setdefault(room.id, asyncio.Lock()):
+            while self.olm.should_share_group_session(room.id):
+                members = list(room.members)
+                await self._learn(set(members) - self.olm.tracked_users | self.olm.users_for_key_query & {*members})
+                if missing := self.olm.get_missing_sessions(members):
+                    await self._claim(missing)
+                for devices, messages in self.olm.share_group_session_parallel(
+                    room.id, members, ignore_unverified_devices=True
+                ):
+                    await self._to(ENCRYPTED, messages)
+                    self.olm.outbound_group_sessions[room.id].users_shared_with.update(devices)
+                session = self.olm.outbound_group_sessions.get(room.id)
+                if session is not None and members == list(room.members):
+                    session.shared = True
+                else:
+                    self.members_changed(room.id)
+
+    async def _to(self, kind: str, messages: Mapping[str, Any]) -> None:
+        await self._homeserver.call("PUT", segments("v3", "sendToDevice", kind, uuid4().hex), messages)
+
+    async def _learn(self, users: set[str]) -> None:
+        """Ask for these people's devices."""
+        now = time.monotonic()
+        async with self._asking:
+            wanted = sorted(user for user in users if self._unanswered.get(user, 0.0) <= now)
+            if not wanted:
+                return
+            answer = await self._homeserver.call(
+                "POST", segments("v3", "keys", "query"), {"device_keys": {user: [] for user in wanted}}
+            )
+            devices = {user: found for user, found in _dict(answer.get("device_keys")).items() if user in wanted}
+            changed: set[str] = set()
+            for user in wanted:
+                self.olm.users_for_key_query.discard(user)
+                if user in devices:
+                    self._unanswered.pop(user, None)
+                    changed |= self._known_devices(user, devices[user])
+                else:
+                    self._unanswered[user] = now + ASK_AGAIN
+                self.olm.tracked_users.add(user)
+        for user in changed:
+            for room in self._rooms.shared_with(user):
+                self.members_changed(room.id)
+
+    def _known_devices(self, user: str, devices: Any) -> set[str]:
+        try:
+            response = KeysQueryResponse({user: devices}, {})
+            self.olm.handle_response(response)
+        except Exception as error:
+            log.info("matrix.devices_unreadable", error=type(error).__name__)
+            return set()
+        return set(response.changed)
+
+    async def _claim(self, wanted: Mapping[str, Sequence[str]]) -> None:
+        """Begin conversations with devices, by one of the keys each has left for that."""
+        asked = {user: dict.fromkeys(devices, "signed_curve25519") for user, devices in wanted.items()}
+        answer = await self._homeserver.call("POST", segments("v3", "keys", "claim"), {"one_time_keys": asked})
+        for user, devices in _dict(answer.get("one_time_keys")).items():
+            for device, key in _dict(devices).items():
+                try:
+                    self.olm.handle_response(KeysClaimResponse({user: {device: key}}, {}))
+                except Exception as error:
+                    log.info("matrix.claim_unreadable", error=type(error).__name__)
+
+
+class _Malformed(Exception):
+    """An event that only its sender understands."""
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,362 @@
+"""Receiving: syncs that outlast every fault, gaps filled, and events understood one by one."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import structlog
+
+from bot.adapters.matrix.encryption import ENCRYPTED, Encryption
+from bot.adapters.matrix.homeserver import Homeserver, Rejected, segments
+from bot.adapters.matrix.joining import Invitations, Joining, server_of
+from bot.adapters.matrix.patience import FIRST_PAUSE, Patience
+from bot.adapters.matrix.reading import ADAPTER, Account, kept, read, when
+from bot.adapters.matrix.rooms import Room, Rooms, text
+from bot.port import RetryLater
+from bot.types import Actor, Batch, ChatRef, Garbled, Joined, Left, Moved, Unreadable, Update
+
+log = structlog.get_logger()
+
+POLL = 30.0
+"""Seconds a sync waits for news."""
+
+MARGIN = 15.0
+"""Seconds beyond that before a silent connection counts as dead."""
+
+FIRST_SYNC = 300.0
+"""Seconds the very first sync may take: it describes every room."""
+
+TIMELINE = 100
+PAGE = 500
+"""Events of a gap that are asked for at once."""
+
+MOST_WAITING = 1000
+"""Undecryptable messages that are remembered; with more, the oldest are given up."""
+
+KEEP_WAITING = 30 * 86400
+"""Seconds an undecryptable message waits for its key."""
+
+HINT_EVERY = 3600
+"""Seconds between two hints in one room that something could not be read."""
+
+LONGEST_ID = 255
+"""Characters of an event id (spec, size limits)."""
+
+MOST_UNKNOWN = 200
+"""Events before our invitation was found that are looked through in a room we have just joined."""
+
+FILTER = json.dumps(
+    {
+        "presence": {"types": []},
+        "account_data": {"types": ["m.direct"]},
+        "room": {
+            "timeline": {"limit": TIMELINE, "lazy_load_members": True},
+            "state": {"lazy_load_members": True},
+            "ephemeral": {"types": []},
+            "account_data": {"types": []},
+        },
+    },
+    separators=(",", ":"),
+)
+
+
+@dataclass(slots=True)
+class Place:
+    """How far the account has been read: the core keeps it as the cursor, in the transaction of what was read.
+
+    ``since`` is the sync token. ``invites`` are rooms still to be joined, with servers to join them by; later syncs
+    do not repeat them. ``waiting`` are messages without a key: room, event, session, and when (Unix time).
+    ``hinted`` says when a room was last told so.
+    """
+
+    since: str | None = None
+    invites: Invitations = field(default_factory=dict)
+    waiting: list[tuple[str, str, str, float]] = field(default_factory=list)
+    hinted: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, cursor: str | None) -> "Place":
+        """A stored cursor; one that is none begins anew."""
+        if cursor is None:
+            return cls()
+        try:
+            stored = json.loads(cursor)
+            waiting = [
+                (str(room), str(event), str(session), float(at)) for room, event, session, at in stored["waiting"]
+            ]
+            return cls(stored["since"], stored["invites"], waiting, stored["hinted"])
+        except (ValueError, TypeError, KeyError):
+            log.warning("matrix.cursor_ignored")
+            return cls()
+
+    def written(self) -> str:
+        """As a cursor."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    def prune(self, now: float) -> None:
+        """Give up what has waited too long."""
+        self.waiting = [entry for entry in self.waiting if entry[3] > now - KEEP_WAITING][-MOST_WAITING:]
+        self.hinted = {room: at for room, at in self.hinted.items() if at > now - HINT_EVERY}
+
+
+class Receiving:
+    """Reads an account's syncs, from the place in them that the core has kept."""
+
+    def __init__(
+        self,
+        homeserver: Homeserver,
+        encryption: Encryption,
+        rooms: Rooms,
+        joining: Joining,
+        me: Account,
+        patience: Patience,
+        upkeep: Callable[[Mapping[str, Any]], Awaitable[None]],
+        poll: float = POLL,
+    ) -> None:
+        self._homeserver = homeserver
+        self._encryption = encryption
+        self._rooms = rooms
+        self._joining = joining
+        self._me = me
+        self._patience = patience
+        self._upkeep = upkeep
+        self._poll = poll
+
+    async def batches(self, place: Place) -> AsyncGenerator[Batch, None]:
+        """What happened, one sync after another."""
+        self._joining.follow(place.invites)
+        while True:
+            first = place.since is None
+            answer = await self._patience.outlast(partial(self._sync, place.since))
+            happened = _Happened(datetime.now(UTC))
+            await self._take_in(answer, place, happened)
+            since = text(answer.get("next_batch")) or place.since
+            told = bool(happened.updates) or bool(_dict(answer.get("rooms")))
+            if since == place.since and not told:
+                await self._patience.sleep(FIRST_PAUSE)  # a server that does not wait must not make us spin
+            place.since = since
+            place.prune(happened.now.timestamp())
+            if first or told:
+                yield Batch(happened.updates, place.written(), happened.raw)
+            # Only now: an invitation that is forgotten in a crash must not have been followed.
+            self._joining.follow(place.invites)
+
+    async def _sync(self, since: str | None) -> dict[str, Any]:
+        query = {"filter": FILTER, "timeout": "0" if since is None else str(round(self._poll * 1000))}
+        if since is None:
+            return await self._homeserver.call("GET", "/v3/sync", query=query, timeout=FIRST_SYNC)
+        query["since"] = since
+        return await self._homeserver.call("GET", "/v3/sync", query=query, timeout=self._poll + MARGIN)
+
+    async def _take_in(self, answer: Mapping[str, Any], place: Place, happened: "_Happened") -> None:
+        first = place.since is None
+        for event in _list(_dict(answer.get("account_data")).get("events")):
+            if isinstance(event, dict) and event.get("type") == "m.direct":
+                self._rooms.mark_direct(_dict(event.get("content")))
+        keys = self._encryption.receive(answer)
+        try:
+            await self._upkeep(answer)
+            await self._encryption.settle()
+        except RetryLater as error:
+            log.info("matrix.upkeep_later", reason=error.reason)  # the next sync asks for it again
+        except Rejected as error:
+            log.warning("matrix.upkeep_rejected", reason=str(error))
+        rooms = _dict(answer.get("rooms"))
+        for id, told in _dict(rooms.get("invite")).items():
+            self._joining.invited(id, _list(_dict(_dict(told).get("invite_state")).get("events")), place.invites)
+        for id, told in _dict(rooms.get("leave")).items():
+            self._left(id, _dict(told), place, happened)
+        entering = [self._room(id, _dict(told), place, first) for id, told in _dict(rooms.get("join")).items()]
+        for events, room in await asyncio.gather(*entering):
+            if room is not None:
+                await self._understand(events, room, place, happened)
+        await self._retry(keys, place, happened)
+
+    # -- one room -------------------------------------------------------------------------------------------
+
+    async def _room(
+        self, id: str, told: Mapping[str, Any], place: Place, first: bool
+    ) -> tuple[list[dict[str, Any]], Room | None]:
+        """A room's new events, oldest first and without gaps, and the room as it is after them."""
+        timeline = _dict(told.get("timeline"))
+        events = [event for event in _list(timeline.get("events")) if isinstance(event, dict)]
+        state = [event for event in _list(_dict(told.get("state")).get("events")) if isinstance(event, dict)]
+        new = not first and any(self._is_arrival(event) for event in (*state, *events))
+        if timeline.get("limited") and not first:
+            self._rooms.forget(id)
+            start = text(timeline.get("prev_batch"))
+            before = await self._gap(id, start, None if new else place.since) if start else []
+            known = {event.get("event_id") for event in events}
+            events = [event for event in before if event.get("event_id") not in known] + events
+        if new:
+            place.invites.pop(id, None)
+            events = self._since_invited(events)
+        for event in (*state, *events):
+            if "state_key" in event and self._rooms.apply(id, event):
+                self._encryption.members_changed(id)
+        if first:
+            return [], None
+        try:
+            return events, await self._patience.outlast(partial(self._rooms.get, id))
+        except Rejected as error:  # we are not in it any more; the next sync tells
+            log.info("matrix.room_closed", reason=str(error))
+            return [], None
+
+    async def _gap(self, id: str, start: str, stop: str | None) -> list[dict[str, Any]]:
+        """What a sync has left out, oldest first: back from its beginning to where we were."""
+        found: list[dict[str, Any]] = []
+        while True:
+            query = {"dir": "b", "from": start, "limit": str(PAGE)} | ({} if stop is None else {"to": stop})
+            try:
+                page = await self._patience.outlast(
+                    partial(self._homeserver.call, "GET", segments("v3", "rooms", id, "messages"), query=query)
+                )
+            except Rejected as error:
+                log.warning("matrix.gap_closed", reason=str(error))
+                break
+            chunk = [event for event in _list(page.get("chunk")) if isinstance(event, dict)]
+            found += chunk
+            end = text(page.get("end"))
+            if not chunk or not end or end == start:
+                break
+            if stop is None and (len(found) >= MOST_UNKNOWN or any(self._is_invitation(event) for event in chunk)):
+                break
+            start = end
+        found.reverse()
+        return found
+
+    def _is_arrival(self, event: Mapping[str, Any]) -> bool:
+        if event.get("type") != "m.room.member" or event.get("state_key") != self._me.user:
+            return False
+        before = _dict(_dict(event.get("unsigned")).get("prev_content")).get("membership")
+        return _dict(event.get("content")).get("membership") == "join" and before != "join"
+
+    def _is_invitation(self, event: Mapping[str, Any]) -> bool:
+        membership = _dict(event.get("content")).get("membership")
+        return (event.get("type"), event.get("state_key"), membership) == ("m.room.member", self._me.user, "invite")
+
+    def _since_invited(self, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """What was said to us before we came in counts, what was said before we were asked does not."""
+        for number in range(len(events) - 1, -1, -1):
+            if self._is_invitation(events[number]):
+                return events[number:]
+        arrivals = [number for number, event in enumerate(events) if self._is_arrival(event)]
+        return events[arrivals[0] :] if arrivals else events
+
+    async def _understand(self, events: list[dict[str, Any]], room: Room, place: Place, happened: "_Happened") -> None:
+        """What a room's events mean."""
+        inviter = next((text(event.get("sender")) for event in events if self._is_invitation(event)), "")
+        for event in events:
+            if not self._is_arrival(event):
+                self._event(event, room, place, happened)
+                continue
+            before = await self._predecessor(room)
+            if before is None:
+                happened.add(Joined(**self._about(inviter, event, room)), event)
+            else:
+                happened.add(Moved(**self._about("", event, before), to=ChatRef(ADAPTER, room.id)), event)
+                self._joining.leave(before.id)
+        if not room.others:
+            log.info("matrix.room_empty")
+            self._joining.leave(room.id)
+        if room.successor is not None and room.successor != room.id and self._rooms.known(room.successor) is None:
+            place.invites.setdefault(room.successor, [server_of(room.id) or server_of(self._me.user), ""])
+
+    async def _predecessor(self, room: Room) -> Room | None:
+        """The room that goes on in this one: both must say so, or anybody could take over what is stored for it."""
+        if room.predecessor is None:
+            return None
+        try:
+            before = await self._patience.outlast(partial(self._rooms.get, room.predecessor))
+        except Rejected:
+            return None
+        return before if before.successor == room.id else None
+
+    def _event(self, event: dict[str, Any], room: Room, place: Place, happened: "_Happened") -> None:
+        key = event.get("event_id")
+        if not isinstance(key, str) or not 0 < len(key) <= LONGEST_ID or event.get("sender") == self._me.user:
+            return
+        try:
+            opened: dict[str, Any] | None = event
+            if event.get("type") == ENCRYPTED and "state_key" not in event:
+                opened = self._encryption.decrypt(room.id, event)
+            if opened is not None:
+                happened.add(read(opened, room, self._me), opened)
+            elif _dict(event.get("content")).get("algorithm") is not None:  # else it was taken back meanwhile
+                self._wait(event, room, key, place, happened)
+        except Exception as error:
+            # Whatever a malformed event does to us, the ones after it must come through.
+            happened.updates.append(Unreadable(key, kept(event), type(error).__name__))
+
+    def _wait(self, event: Mapping[str, Any], room: Room, key: str, place: Place, happened: "_Happened") -> None:
+        """A message without its key: it is kept, and the room is told once an hour."""
+        now = happened.now.timestamp()
+        place.waiting.append((room.id, key, text(_dict(event.get("content")).get("session_id")), now))
+        log.info("matrix.undecryptable", waiting=len(place.waiting))
+        if place.hinted.get(room.id, 0.0) <= now - HINT_EVERY:
+            place.hinted[room.id] = now
+            sender = text(event.get("sender")) if room.private else ""
+            happened.add(Garbled(**self._about(sender, {**event, "event_id": f"{key}:garbled"}, room)), {})
+
+    async def _retry(self, keys: set[tuple[str, str]], place: Place, happened: "_Happened") -> None:
+        """Read what has waited for these keys."""
+        ready = [entry for entry in place.waiting if (entry[0], entry[2]) in keys]
+        for entry in ready:
+            id, key, _, _ = entry
+            try:
+                path = segments("v3", "rooms", id, "event", key)
+                event = await self._patience.outlast(partial(self._homeserver.call, "GET", path))
+                room = await self._patience.outlast(partial(self._rooms.get, id))
+            except Rejected as error:
+                log.info("matrix.waiting_lost", reason=str(error))
+                place.waiting.remove(entry)
+                continue
+            if (opened := self._encryption.decrypt(id, event)) is None:
+                continue
+            place.waiting.remove(entry)
+            self._event(opened, room, place, happened)
+
+    def _about(self, actor: str, event: Mapping[str, Any], room: Room) -> dict[str, Any]:
+        return {
+            "key": text(event.get("event_id")),
+            "chat": ChatRef(ADAPTER, room.id),
+            "actor": Actor(actor or self._me.user, anonymous=not actor),
+            "at": when(event.get("origin_server_ts")),
+            "private": room.private,
+            "title": room.name,
+        }
+
+    def _left(self, id: str, told: Mapping[str, Any], place: Place, happened: "_Happened") -> None:
+        place.invites.pop(id, None)
+        self._rooms.forget(id)
+        for event in _list(_dict(told.get("timeline")).get("events")):
+            if isinstance(event, dict) and event.get("state_key") == self._me.user:
+                key = text(event.get("event_id")) or f"left:{id}"
+                actor = Actor(text(event.get("sender")) or self._me.user, anonymous=True)
+                happened.add(Left(key, ChatRef(ADAPTER, id), actor, happened.now, False), event)
+
+
+class _Happened:
+    """What a sync has led to."""
+
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+        self.updates: list[Update | Unreadable] = []
+        self.raw: dict[str, str] = {}
+
+    def add(self, update: Update | None, event: Mapping[str, Any]) -> None:
+        if update is not None:
+            self.updates.append(update)
+            self.raw[update.key] = kept(event)
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
