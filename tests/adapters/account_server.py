@@ -134,8 +134,7 @@ class AccountServer:
     def _sign_in(self, body: dict[str, Any]) -> web.Response:
         if self.proof is not None and body.get("auth", {}).get("password") != PASSWORD:
             return web.json_response({"session": "s", **self.proof}, status=401)
-        for usage in ("master", "self_signing", "user_signing"):
-            self.signing[usage] = body[f"{usage}_key"]
+        self.signing |= {name.removesuffix("_key"): key for name, key in body.items() if name != "auth"}
         return web.json_response({})
 
     def _signatures(self, body: dict[str, Any]) -> web.Response:

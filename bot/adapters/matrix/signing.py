@@ -1,7 +1,7 @@
 """Cross-signing: the account's three keys, which vouch for our device so that people's clients talk to it."""
 
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,12 +105,14 @@ async def establish(
                 return Trust(True, f"{verdict.explanation} The account's keys are not in LABBOT_DATA, though.")
             raise Refused(_foreign(olm.user_id, path, held))
         log.warning("matrix.cross_signing_reset")
+        held = None  # Synapse takes no key twice, and nobody goes by keys that were replaced
     if held is None:
         held = SigningKeys.make(olm.user_id)
         held.write(path)
     try:
-        if any(_published(answer, olm.user_id, usage) != held.public(usage) for usage in USAGES):
-            await _upload(olm, homeserver, held, password)
+        missing = [usage for usage in USAGES if _published(answer, olm.user_id, usage) != held.public(usage)]
+        if missing:
+            await _upload(olm, homeserver, held, missing, password)
             log.info("matrix.cross_signing_uploaded")
             answer = await _query(homeserver, olm.user_id)
         if await _sign(olm, homeserver, held, answer):
@@ -153,13 +155,16 @@ def _foreign(user_id: str, path: Path, held: SigningKeys | None) -> str:
 # -- uploading ----------------------------------------------------------------------------------------------
 
 
-async def _upload(olm: Olm, homeserver: Homeserver, held: SigningKeys, password: str | None) -> None:
-    """Upload the three keys, and prove who we are if the homeserver asks (spec, User-interactive authentication)."""
-    body: dict[str, Any] = {
-        "master_key": _with_device(olm, held),
-        "self_signing_key": held.sign("master", held.object("self_signing")),
-        "user_signing_key": held.sign("master", held.object("user_signing")),
-    }
+async def _upload(
+    olm: Olm, homeserver: Homeserver, held: SigningKeys, missing: Sequence[str], password: str | None
+) -> None:
+    """Upload keys, and prove who we are if the homeserver asks (spec, User-interactive authentication).
+
+    Only those that are missing: Synapse stores them one by one, and one that it has makes it fail.
+    """
+    body = {f"{usage}_key": held.sign("master", held.object(usage)) for usage in missing}
+    if "master" in missing:
+        body["master_key"] = _with_device(olm, held)
     try:
         await homeserver.call("POST", UPLOAD, body)
         return
