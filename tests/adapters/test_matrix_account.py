@@ -325,9 +325,20 @@ async def test_a_damaged_store_is_named_and_left_as_it_is(
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     before = path.read_bytes()
     said = await refusal(login, folder)
-    assert f"the crypto store {path} is damaged" in said
+    assert f"the crypto store {path} cannot be read, it is damaged" in said
     assert path.read_bytes() == before
     assert list(server.tokens) == [session.account.access_token]
+
+
+async def test_a_store_that_is_being_written_to_is_not_damaged(login: Login, folder: Path) -> None:
+    session = await start(login, folder)
+    busy = sqlite3.connect(store_of(session, folder), isolation_level=None)
+    busy.execute("BEGIN EXCLUSIVE")
+    try:
+        with pytest.raises(RetryLater):
+            account.identity(session.account, folder)
+    finally:
+        busy.close()
 
 
 async def test_whatever_moment_a_start_ends_at_the_next_has_one_device_with_its_keys(tmp_path: Path) -> None:
@@ -406,10 +417,11 @@ async def test_a_look_changes_nothing(server: AccountServer, login: Login, folde
     assert account.identity(session.account, folder) == keys_of(session)
     server.kill_tokens()
     with pytest.raises(Refused, match="has ended the login"):
-        await account.look(login, folder)
+        await account.look(Login(server.url), folder)
+    assert await account.look(login, folder) is None
     assert everything_in(folder) == before
     assert server.devices == state[1]
-    assert server.count("/login") == 2  # one was asked only which ways there are
+    assert server.count("POST /_matrix/client/v3/login") == 1
 
 
 async def test_a_look_needs_something_to_log_in_with(server: AccountServer, folder: Path) -> None:

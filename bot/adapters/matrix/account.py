@@ -99,7 +99,7 @@ async def sign_in(login: Login, folder: Path) -> Session:
 async def look(login: Login, folder: Path) -> Account | None:
     """The account as it is kept, once the homeserver has confirmed it. Changes nothing, here or there.
 
-    None when nothing is kept and the first start will log in. Raises ``Refused`` and ``RetryLater``.
+    None when the next start will log in: nothing is kept, or it has died. Raises ``Refused`` and ``RetryLater``.
     """
     _check_settings(login)
     kept = _kept(login, folder)
@@ -107,7 +107,11 @@ async def look(login: Login, folder: Path) -> Account | None:
         if login.token is not None:
             return await _by_token(server, login, kept, folder)
         if kept is not None and kept.access_token:
-            return await _confirmed(server, login, kept)
+            try:
+                return await _confirmed(server, login, kept)
+            except Refused:
+                if login.password is None:
+                    raise
         if login.password is None:
             raise Refused(_nothing(folder))
         await _offers_passwords(server)
@@ -231,19 +235,24 @@ def _row(path: Path) -> tuple[str, str, bytes] | None:
     if not path.exists():
         return None
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=rw", uri=True)) as database:
+        with closing(sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=rw", timeout=1, uri=True)) as database:
             if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'accounts'").fetchone():
                 return None
             row: tuple[str, str, bytes] | None = database.execute(
                 "SELECT user_id, device_id, account FROM accounts"
             ).fetchone()
             return row
-    except sqlite3.Error:
+    except sqlite3.Error as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+            raise RetryLater(1, "the crypto store is being written to") from None
         raise Refused(_damaged(path)) from None
 
 
 def _damaged(path: Path) -> str:
-    return f"LABBOT_DATA: the crypto store {path} is damaged; bring back a copy, or move it away and {LOG_IN_AGAIN}."
+    return (
+        f"LABBOT_DATA: the crypto store {path} cannot be read, it is damaged; bring back a copy, or move it away and"
+        f" {LOG_IN_AGAIN}."
+    )
 
 
 def _open(account: Account, folder: Path) -> Olm:
