@@ -3,13 +3,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+JS := tests/adapters/js
 
 .PHONY: demo test browser bench words lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/labbot demo
 
-test: $(VENV)/ready .venv-synapse/ready
+test: $(VENV)/ready .venv-synapse/ready $(if $(shell command -v npm 2>/dev/null),$(JS)/node_modules/ready)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -44,6 +45,11 @@ $(VENV)/ready: requirements-dev.lock pyproject.toml
 	.venv-synapse/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-synapse.txt
 	touch $@
 
+# Matrix's own client library, for the tests where Node is there.
+$(JS)/node_modules/ready: $(JS)/package-lock.json
+	npm ci --prefix $(JS) --no-audit --no-fund --silent
+	touch $@
+
 # Reads every translatable sentence from the code and brings the catalogues up to date with them.
 words: $(VENV)/ready
 	$(BIN)/pybabel --quiet extract --width=100 -k T -k N:1,2 -k command --no-location --sort-output --omit-header \
@@ -60,4 +66,4 @@ lock:
 		--no-emit-index-url --no-header -o requirements-synapse.txt
 
 clean:
-	rm -rf $(VENV) .venv-peers .venv-synapse .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .venv-peers .venv-synapse $(JS)/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -256,13 +256,18 @@ def postgres() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def synapse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synapse]:
-    """A real homeserver, the same for all tests; whoever needs a name there asks for a new one."""
+def synapse_installed() -> None:
+    """Skips what needs a homeserver where none is installed; continuous integration has one."""
     if not PYTHON.exists():
         explanation = "there is no homeserver: `make .venv-synapse/ready` installs one"
         if os.environ.get("CI"):
             pytest.fail(explanation)
         pytest.skip(explanation)
+
+
+@pytest.fixture(scope="session")
+def synapse(synapse_installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synapse]:
+    """A real homeserver, the same for all tests; whoever needs a name there asks for a new one."""
     with Synapse(tmp_path_factory.mktemp("synapse")) as server:
         yield server
 

@@ -13,8 +13,6 @@ that tells what was there instead.
 """
 
 import asyncio
-import base64
-import hashlib
 import itertools
 import json
 import secrets
@@ -29,15 +27,12 @@ from urllib.parse import quote
 
 import aiohttp
 import vodozemac
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from tests.adapters.olm import MEGOLM, OLM, Device, is_signed, locked, signed, unlocked
 from tests.adapters.synapse import Account, Synapse
 
 PATIENCE: Final = 20.0
 """Seconds any wait may take; only a fault takes so long."""
-
-OLM: Final = "m.olm.v1.curve25519-aes-sha2"
-MEGOLM: Final = "m.megolm.v1.aes-sha2"
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -166,8 +161,7 @@ class Resident:
         self._pulling = asyncio.Lock()
         self._sharing = asyncio.Lock()
         self._transactions = (f"{secrets.token_hex(4)}.{number}" for number in itertools.count())
-        self._olm = vodozemac.Account()
-        self._sessions: defaultdict[str, list[vodozemac.Session]] = defaultdict(list)
+        self._device = Device(account.user_id, account.device_id)
         self._inbound: dict[tuple[str, str], vodozemac.InboundGroupSession] = {}
         self._devices: dict[str, dict[str, Json]] = {}
         self._trusted: dict[str, frozenset[str]] = {}
@@ -346,7 +340,7 @@ class Resident:
         content: Json = {"msgtype": "m.file", "body": name, "info": {"mimetype": kind, "size": len(data)}}
         secret: Json = {}
         if self.is_encrypted(room):
-            data, secret = _locked(data)
+            data, secret = locked(data)
         async with self._session.post(
             f"{self.url}/_matrix/media/v3/upload", data=data, headers={"Content-Type": "application/octet-stream"}
         ) as response:
@@ -362,7 +356,7 @@ class Resident:
         async with self._session.get(f"{self.url}/_matrix/client/v1/media/download/{place}") as response:
             assert response.status == 200, await response.text()
             data = await response.read()
-        return data if secret is None else _unlocked(data, secret)
+        return data if secret is None else unlocked(data, secret)
 
     async def sends(
         self, room: str, kind: str, content: Json, *, encrypt: bool | None = None, transaction: str | None = None
@@ -506,7 +500,7 @@ class Resident:
                 self._take(room_id, event, arrived)
         self._since = answer["next_batch"]
         if answer.get("device_one_time_keys_count", {}).get("signed_curve25519", 0) < 25:
-            await self.call("POST", "/keys/upload", {"one_time_keys": self._one_time_keys()})
+            await self.call("POST", "/keys/upload", {"one_time_keys": self._device.new_one_time_keys(50)})
 
     async def _missed(self, room: str, start: str) -> list[Json]:
         """What was said between the last sync and this one, oldest first."""
@@ -544,31 +538,8 @@ class Resident:
     # -- encryption: Olm and Megolm, https://spec.matrix.org/v1.16/client-server-api/#end-to-end-encryption ------------
 
     async def _publish_device(self) -> None:
-        self._device_keys = self._signed(
-            {
-                "user_id": self.user_id,
-                "device_id": self.device_id,
-                "algorithms": [OLM, MEGOLM],
-                "keys": {
-                    f"curve25519:{self.device_id}": self._olm.curve25519_key.to_base64(),
-                    f"ed25519:{self.device_id}": self._olm.ed25519_key.to_base64(),
-                },
-            }
-        )
-        body = {"device_keys": self._device_keys, "one_time_keys": self._one_time_keys()}
+        body = {"device_keys": self._device.keys, "one_time_keys": self._device.new_one_time_keys(50)}
         await self.call("POST", "/keys/upload", body)
-
-    def _one_time_keys(self) -> Json:
-        self._olm.generate_one_time_keys(50)
-        keys = {
-            f"signed_curve25519:{name}": self._signed({"key": key.to_base64()})
-            for name, key in self._olm.one_time_keys.items()
-        }
-        self._olm.mark_keys_as_published()
-        return keys
-
-    def _signed(self, value: Json) -> Json:
-        return _signed(value, self.user_id, self.device_id, self._olm)
 
     async def _cross_sign(self) -> None:
         keys = {usage: vodozemac.Account() for usage in ("master", "self_signing", "user_signing")}
@@ -578,9 +549,9 @@ class Resident:
             for usage, name in public.items()
         }
         for usage in ("self_signing", "user_signing"):
-            body[f"{usage}_key"] = _signed(body[f"{usage}_key"], self.user_id, public["master"], keys["master"])
+            body[f"{usage}_key"] = signed(body[f"{usage}_key"], self.user_id, public["master"], keys["master"])
         await self.call("POST", "/keys/device_signing/upload", body)
-        device = _signed(self._device_keys, self.user_id, public["self_signing"], keys["self_signing"])
+        device = signed(self._device.keys, self.user_id, public["self_signing"], keys["self_signing"])
         answer = await self.call("POST", "/keys/signatures/upload", {self.user_id: {self.device_id: device}})
         assert not answer.get("failures"), answer
 
@@ -599,14 +570,14 @@ class Resident:
             own = {
                 device: keys
                 for device, keys in listed.items()
-                if _is_signed(keys, user, device, keys["keys"].get(f"ed25519:{device}"))
+                if is_signed(keys, user, device, keys["keys"].get(f"ed25519:{device}"))
             }
             self._devices[user] = own
             master = _public(answer.get("master_keys", {}).get(user))
             own_signing = answer.get("self_signing_keys", {}).get(user)
-            signer = _public(own_signing) if own_signing and _is_signed(own_signing, user, master, master) else None
+            signer = _public(own_signing) if own_signing and is_signed(own_signing, user, master, master) else None
             self._trusted[user] = frozenset(
-                device for device, keys in own.items() if _is_signed(keys, user, signer, signer)
+                device for device, keys in own.items() if is_signed(keys, user, signer, signer)
             )
 
     async def _encrypted(self, room_id: str, kind: str, content: Json) -> Json:
@@ -626,7 +597,7 @@ class Resident:
             "algorithm": MEGOLM,
             "ciphertext": session.encrypt(json.dumps(plain).encode()).to_base64(),
             "session_id": session.session_id,
-            "sender_key": self._olm.curve25519_key.to_base64(),
+            "sender_key": self._device.identity,
             "device_id": self.device_id,
         }
         return encrypted | ({"m.relates_to": content["m.relates_to"]} if "m.relates_to" in content else {})
@@ -664,7 +635,7 @@ class Resident:
         """Send something from device to device, encrypted by Olm."""
         wanted: defaultdict[str, dict[str, str]] = defaultdict(dict)
         for user, device in recipients:
-            if not self._sessions[self._curve25519(user, device)]:
+            if not self._device.sessions[self._curve25519(user, device)]:
                 wanted[user][device] = "signed_curve25519"
         if wanted:
             answer = await self.call("POST", "/keys/claim", {"one_time_keys": wanted})
@@ -673,40 +644,21 @@ class Resident:
                     self._begin_session(user, device, next(iter(claimed.values())))
         messages: defaultdict[str, Json] = defaultdict(dict)
         for user, device in recipients:
-            if self._sessions[self._curve25519(user, device)]:
+            if self._device.sessions[self._curve25519(user, device)]:
                 messages[user][device] = self._by_olm(user, device, kind, content)
         if messages:
             path = f"/sendToDevice/m.room.encrypted/{next(self._transactions)}"
             await self.call("PUT", path, {"messages": messages})
 
     def _begin_session(self, user: str, device: str, key: Json) -> None:
-        keys = self._devices[user][device]
-        assert _is_signed(key, user, device, keys["keys"][f"ed25519:{device}"]), "a one-time key that nobody signed"
-        identity = self._curve25519(user, device)
-        session = self._olm.create_outbound_session(
-            vodozemac.Curve25519PublicKey.from_base64(identity),
-            vodozemac.Curve25519PublicKey.from_base64(key["key"]),
-        )
-        self._sessions[identity].append(session)
+        fingerprint = self._devices[user][device]["keys"][f"ed25519:{device}"]
+        assert is_signed(key, user, device, fingerprint), "a one-time key that nobody signed"
+        self._device.begin(self._curve25519(user, device), key["key"])
 
     def _by_olm(self, user: str, device: str, kind: str, content: Json) -> Json:
-        keys = self._devices[user][device]["keys"]
-        identity = self._curve25519(user, device)
-        payload = {
-            "type": kind,
-            "content": content,
-            "sender": self.user_id,
-            "sender_device": self.device_id,
-            "keys": {"ed25519": self._olm.ed25519_key.to_base64()},
-            "recipient": user,
-            "recipient_keys": {"ed25519": keys[f"ed25519:{device}"]},
-        }
-        number, ciphertext = self._sessions[identity][-1].encrypt(json.dumps(payload).encode()).to_parts()
-        return {
-            "algorithm": OLM,
-            "sender_key": self._olm.curve25519_key.to_base64(),
-            "ciphertext": {identity: {"type": number, "body": _unpadded(ciphertext)}},
-        }
+        fingerprint = self._devices[user][device]["keys"][f"ed25519:{device}"]
+        payload = self._device.payload(kind, content, user, fingerprint)
+        return self._device.sealed(self._curve25519(user, device), json.dumps(payload).encode())
 
     def _curve25519(self, user: str, device: str) -> str:
         return str(self._devices[user][device]["keys"][f"curve25519:{device}"])
@@ -716,13 +668,12 @@ class Resident:
         content = event["content"]
         if event["type"] != "m.room.encrypted" or content.get("algorithm") != OLM:
             return
-        own = content["ciphertext"].get(self._olm.curve25519_key.to_base64())
-        if own is None:
+        payload = self._device.opened(content)
+        if payload is None:
             return
-        payload = self._from_olm(content["sender_key"], own)
         assert payload["sender"] == event["sender"], payload
         assert payload["recipient"] == self.user_id, payload
-        assert payload["recipient_keys"]["ed25519"] == self._olm.ed25519_key.to_base64(), payload
+        assert payload["recipient_keys"]["ed25519"] == self._device.fingerprint, payload
         key = payload["content"]
         if payload["type"] == "m.room_key" and key["algorithm"] == MEGOLM:
             session = vodozemac.InboundGroupSession(vodozemac.SessionKey(key["session_key"]))
@@ -731,23 +682,6 @@ class Resident:
             for late in self._rooms[key["room_id"]].events.values():
                 if not late.readable:
                     self._decrypt(key["room_id"], late)
-
-    def _from_olm(self, sender_key: str, message: Json) -> Json:
-        sealed = vodozemac.AnyOlmMessage.from_parts(message["type"], _bytes(message["body"]))
-        opening = sealed.to_pre_key()
-        sessions = self._sessions[sender_key]
-        if opening is not None and not any(session.session_matches(opening) for session in sessions):
-            identity = vodozemac.Curve25519PublicKey.from_base64(sender_key)
-            session, plain = self._olm.create_inbound_session(identity, opening)
-            sessions.append(session)
-            return dict(json.loads(plain))
-        for session in sessions:
-            if opening is None or session.session_matches(opening):
-                try:
-                    return dict(json.loads(session.decrypt(sealed)))
-                except vodozemac.OlmDecryptionException:
-                    continue
-        raise AssertionError(f"{self.user_id} got an Olm message of no session")
 
     def _decrypt(self, room_id: str, event: _Event) -> None:
         sealed = event.raw["content"]
@@ -801,62 +735,5 @@ def _relation(reply_to: str | None, thread: str | None) -> Json:
     return relation
 
 
-def _unpadded(data: bytes) -> str:
-    return base64.b64encode(data).decode().rstrip("=")
-
-
-def _bytes(text: str) -> bytes:
-    return base64.b64decode(text + "=" * (-len(text) % 4))
-
-
-def _canonical(value: Json) -> bytes:
-    """What is signed: https://spec.matrix.org/v1.16/appendices/#signing-json."""
-    bare = {key: part for key, part in value.items() if key not in ("signatures", "unsigned")}
-    return json.dumps(bare, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def _signed(value: Json, user_id: str, name: str, key: vodozemac.Account) -> Json:
-    signature = key.sign(_canonical(value)).to_base64()
-    others = value.get("signatures", {}).get(user_id, {})
-    return {**value, "signatures": {user_id: {**others, f"ed25519:{name}": signature}}}
-
-
-def _is_signed(value: Json, user_id: str, name: str | None, key: str | None) -> bool:
-    signature = value.get("signatures", {}).get(user_id, {}).get(f"ed25519:{name}")
-    if not signature or not key:
-        return False
-    try:
-        vodozemac.Ed25519PublicKey.from_base64(key).verify_signature(
-            _canonical(value), vodozemac.Ed25519Signature.from_base64(signature)
-        )
-    except (vodozemac.SignatureException, vodozemac.KeyException):
-        return False
-    return True
-
-
 def _public(key: Json | None) -> str | None:
     return None if key is None else next(iter(key["keys"].values()))
-
-
-def _locked(data: bytes) -> tuple[bytes, Json]:
-    """An attachment encrypted, and what it takes to read it, but for its place."""
-    key, counter = secrets.token_bytes(32), secrets.token_bytes(8) + bytes(8)
-    encryptor = Cipher(algorithms.AES(key), modes.CTR(counter)).encryptor()
-    locked = encryptor.update(data) + encryptor.finalize()
-    web_key = {
-        "kty": "oct",
-        "key_ops": ["encrypt", "decrypt"],
-        "alg": "A256CTR",
-        "k": base64.urlsafe_b64encode(key).decode().rstrip("="),
-        "ext": True,
-    }
-    hashes = {"sha256": _unpadded(hashlib.sha256(locked).digest())}
-    return locked, {"v": "v2", "key": web_key, "iv": _unpadded(counter), "hashes": hashes}
-
-
-def _unlocked(data: bytes, secret: Json) -> bytes:
-    assert secret["v"] == "v2", secret
-    assert secret["hashes"]["sha256"] == _unpadded(hashlib.sha256(data).digest()), "an attachment that was changed"
-    key = base64.urlsafe_b64decode(secret["key"]["k"] + "=")
-    decryptor = Cipher(algorithms.AES(key), modes.CTR(_bytes(secret["iv"]))).decryptor()
-    return decryptor.update(data) + decryptor.finalize()

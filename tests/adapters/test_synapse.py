@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.adapters.matrix_people import People, Refused
-from tests.adapters.synapse import PYTHON, Synapse
+from tests.adapters.synapse import Synapse
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -125,15 +125,14 @@ async def test_nothing_is_missed_however_much_was_said_meanwhile(residents: Peop
     anna, boris = await residents.person("anna"), await residents.person("boris")
     room = await anna.creates(invite=[boris.user_id])
     await boris.joins(room)
-    for number in range(230):
+    for number in range(130):
         await anna.says(room, str(number))
-    lines = await boris.hears(room, anna.user_id, 230)
-    assert [line.body for line in lines] == [str(number) for number in range(230)]
+    lines = await boris.hears(room, anna.user_id, 130)
+    assert [line.body for line in lines] == [str(number) for number in range(130)]
 
 
+@pytest.mark.usefixtures("synapse_installed")
 async def test_it_is_the_same_homeserver_after_a_kill(tmp_path: Path) -> None:
-    if not PYTHON.exists():
-        pytest.skip("there is no homeserver")
     with Synapse(tmp_path) as synapse:
         async with People(synapse) as people:
             anna = await people.person("anna")
@@ -147,9 +146,8 @@ async def test_it_is_the_same_homeserver_after_a_kill(tmp_path: Path) -> None:
             assert [line.body for line in anna.lines(room)] == ["Before", "After"]
 
 
+@pytest.mark.usefixtures("synapse_installed")
 async def test_the_rates_of_synapse_itself_hold_until_they_are_lifted(tmp_path: Path) -> None:
-    if not PYTHON.exists():
-        pytest.skip("there is no homeserver")
     with Synapse(tmp_path, limited=True) as synapse:
         async with People(synapse) as people:
             anna = await people.person("anna")
@@ -167,9 +165,8 @@ async def test_the_rates_of_synapse_itself_hold_until_they_are_lifted(tmp_path: 
             await speak()
 
 
+@pytest.mark.usefixtures("synapse_installed")
 def test_it_ends_with_who_started_it(tmp_path: Path) -> None:
-    if not PYTHON.exists():
-        pytest.skip("there is no homeserver")
     program = (
         "import os, pathlib, sys; from tests.adapters.synapse import Synapse; "
         "server = Synapse(pathlib.Path(sys.argv[1])); server.start(); print(server.pid, flush=True); "

@@ -96,16 +96,22 @@ class Hostile:
     def updates(self, number: int, *, honest_ids: bool = False) -> Iterator[Any]:
         """So many of them; with ``honest_ids`` each is an object whose id the messenger gives."""
         for count in range(number):
-            update: Any = json.loads(json.dumps(self._dice.choice(REAL)))
+            update: Any = self._dice.choice(REAL)
             if not honest_ids:
                 update = {"update_id": 700_000_000 + count, **update}
-            for _ in range(self._dice.choice((1, 1, 1, 2, 3, 8))):
-                update = self._bent(update)
+            update = self.bent(update)
             if honest_ids:
                 if not isinstance(update, dict):
                     update = {"message": update}
                 update.pop("update_id", None)
             yield update
+
+    def bent(self, value: Any) -> Any:
+        """A copy of any JSON with something in it put wrong, or with several things."""
+        value = json.loads(json.dumps(value))
+        for _ in range(self._dice.choice((1, 1, 1, 2, 3, 8))):
+            value = self._bent(value)
+        return value
 
     def _bent(self, update: Any) -> Any:
         """The update with something in it put wrong."""

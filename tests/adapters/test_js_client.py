@@ -1,0 +1,61 @@
+"""Matrix's own client library against people whose devices are signed, and against one whose is not."""
+
+import os
+
+import pytest
+
+from tests.adapters.js_client import JsClient, is_installed
+from tests.adapters.matrix_people import People
+from tests.adapters.synapse import Synapse
+
+
+@pytest.fixture(autouse=True)
+def installed() -> None:
+    if not is_installed():
+        explanation = "there is no matrix-js-sdk: `make tests/adapters/js/node_modules/ready` installs it, given Node"
+        if os.environ.get("CI"):
+            pytest.fail(explanation)
+        pytest.skip(explanation)
+
+
+async def test_a_signed_device_reads_what_the_client_writes_and_is_read(synapse: Synapse, residents: People) -> None:
+    boris = await residents.person("boris")
+    async with JsClient(synapse.url, await synapse.newcomer("anna"), only_signed=True) as anna:
+        room = await anna.direct(boris.user_id)
+        await boris.joins(room)
+        await anna.until(lambda: boris.user_id in anna.members(room))
+        said = await anna.says(room, "A bench by the river?")
+        [line] = await boris.hears(room, anna.user_id)
+        assert (line.event_id, line.body, line.encrypted) == (said, "A bench by the river?", True)
+        await boris.says(room, "Two!", reply_to=said)
+        [answer] = await anna.hears(room, boris.user_id)
+        assert (answer.body, answer.encrypted, answer.failure) == ("Two!", True, None)
+        assert await anna.trusts(boris.user_id, boris.device_id)
+        assert await boris.trusted_devices(anna.user_id) == {anna.account.device_id}
+
+
+async def test_a_device_that_nobody_signed_is_deaf_and_mute(synapse: Synapse, residents: People) -> None:
+    boris = await residents.person("boris", signed=False)
+    async with JsClient(synapse.url, await synapse.newcomer("anna"), only_signed=True) as anna:
+        room = await anna.direct(boris.user_id)
+        await boris.joins(room)
+        await anna.until(lambda: boris.user_id in anna.members(room))
+        said = await anna.says(room, "Do you hear me?")
+        line = await boris.sees(room, said)
+        await boris.says(room, "I hear that something was said")
+        refused = "UNSIGNED_SENDER_DEVICE"
+        await anna.until(lambda: [line for line in anna.lines(room, boris.user_id) if line.failure == refused])
+        await boris.catches_up()
+        assert not line.readable
+        assert not boris.lines(room, anna.user_id)[0].readable
+        assert not await anna.trusts(boris.user_id, boris.device_id)
+
+
+async def test_a_lenient_client_gives_keys_to_every_device(synapse: Synapse, residents: People) -> None:
+    boris = await residents.person("boris", signed=False)
+    async with JsClient(synapse.url, await synapse.newcomer("anna"), only_signed=False) as anna:
+        room = await anna.direct(boris.user_id)
+        await boris.joins(room)
+        await anna.says(room, "Do you hear me?")
+        [line] = await boris.hears(room, anna.user_id)
+        assert line.body == "Do you hear me?"
