@@ -262,10 +262,10 @@ class Turn:
         self.say(message)
 
     def toast(self, what: Text) -> None:
-        """A short note to whoever pressed; to somebody who typed, it is said."""
-        if isinstance(self.update, Pressed):
+        """A short note to whoever pressed; to somebody who typed, or reacted in private, it is said."""
+        if isinstance(self.update, Pressed) and self.lab.limits[self.chat.ref.adapter].choices:
             self.note = f"{self.words.plain(what)} {self.note or ''}".strip()
-        elif self.chat.private or not isinstance(self.update, Retracted):
+        elif self.chat.private or isinstance(self.update, Said):  # a reaction in a room needs no word to everybody
             self.say(what)
 
     # -- for the dispatcher ---------------------------------------------------------------------------------

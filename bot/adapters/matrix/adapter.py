@@ -139,17 +139,23 @@ class Matrix:
         async with self._connecting:
             if self._connected is None:
                 session = await account.sign_in(self._login, self._folder)
-                homeserver, olm, user = session.homeserver, session.olm, session.account.user_id
-                trust = await signing.establish(
-                    olm, homeserver, self._folder, password=self._login.password, reset=self._reset
-                )
-                rooms = Rooms(homeserver, user, olm.store.load_encrypted_rooms())
-                encryption = Encryption(olm, homeserver, rooms)
-                joining = Joining(homeserver, rooms, user, Policy(self._invites, user), self._patience)
-                me = Account(user, await self._named(homeserver, user))
-                self._connected = Connected(me, homeserver, rooms, encryption, joining, session)
-                log.info("matrix.connected", trusted=trust.trusted, explanation=trust.explanation)
+                try:
+                    self._connected = await self._settle_in(session)
+                except BaseException:  # or the next try would open the same keys a second time
+                    await session.close()
+                    raise
             return self._connected
+
+    async def _settle_in(self, session: account.Session) -> Connected:
+        """Make a device that is logged in a trusted one, and put together what it works with."""
+        homeserver, olm, user = session.homeserver, session.olm, session.account.user_id
+        trust = await signing.establish(olm, homeserver, self._folder, password=self._login.password, reset=self._reset)
+        me = Account(user, await self._named(homeserver, user))
+        log.info("matrix.connected", trusted=trust.trusted, explanation=trust.explanation)
+        rooms = Rooms(homeserver, user, olm.store.load_encrypted_rooms(), olm.store.save_encrypted_rooms)
+        encryption = Encryption(olm, homeserver, rooms)
+        joining = Joining(homeserver, rooms, user, Policy(self._invites, user), self._patience)
+        return Connected(me, homeserver, rooms, encryption, joining, session)
 
     async def _named(self, homeserver: Homeserver, user: str) -> str | None:
         """The name in the account's profile; an account without one gets the lab's."""
@@ -224,15 +230,7 @@ class Matrix:
             raise RetryLater(60, str(error), everywhere=True) from None
 
     async def acknowledge(self, press: Pressed, note: str) -> None:
-        """Tell whoever pressed what came of it: in a private chat only, in a room the message itself shows it."""
-        if not note or not press.private:
-            return
-        try:
-            here, room = await self._at(press.chat)
-            said = {"msgtype": "m.notice", "body": note, "m.mentions": {}}
-            await self._put(here, room, "m.room.message", said, f"note.{press.key}")
-        except (RetryLater, Undeliverable) as error:
-            log.debug("matrix.not_acknowledged", reason=error.reason)
+        """Matrix shows nobody a note that the others do not see."""
 
     async def fetch(self, file: File) -> AsyncIterator[bytes]:
         """Stream a file somebody sent; an encrypted one is opened as a whole."""
@@ -275,7 +273,19 @@ class Matrix:
             await homeserver.close()
         if not trust.trusted:
             raise Refused(f"{found.user_id}: {trust.explanation}")
-        return f"{found.user_id}, {trust.explanation}"
+        return f"{found.user_id}. {trust.explanation}{self._rates(found.user_id)}"
+
+    def _rates(self, user: str) -> str:
+        """What an operator can do about Synapse's default rate."""
+        if self.limits.rate > SYNAPSE_RATE:
+            return ""
+        return (
+            f"\n  It may send {self.limits.rate} messages a second, which is what Synapse allows an account by itself. "
+            "An administrator of the homeserver lifts that:\n"
+            f"  POST /_synapse/admin/v1/users/{user}/override_ratelimit "
+            '{"messages_per_second": 0, "burst_count": 0}\n'
+            "  and labbot is told so: LABBOT_MATRIX_RATE=50 LABBOT_MATRIX_BURST=100"
+        )
 
     async def close(self) -> None:
         """Let go of every connection, and of the keys."""

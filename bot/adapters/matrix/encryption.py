@@ -5,9 +5,10 @@ in as one transaction of the key store, before the sync's token is kept: after a
 """
 
 import asyncio
+import sqlite3
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
@@ -17,9 +18,11 @@ from nio.crypto import Olm
 from nio.events import MegolmEvent, RoomKeyEvent, ToDeviceEvent
 from nio.events.misc import BadEvent, UnknownBadEvent
 from nio.events.to_device import ForwardedRoomKeyEvent, OlmEvent
+from peewee import PeeweeException
 
 from bot.adapters.matrix.homeserver import Homeserver, segments
 from bot.adapters.matrix.rooms import Room, Rooms, text
+from bot.port import RetryLater
 
 log = structlog.get_logger()
 
@@ -50,7 +53,7 @@ class Encryption:
     def receive(self, answer: Mapping[str, Any]) -> set[tuple[str, str]]:
         """Take in a sync's keys. Returns the room and session id of each room key that came."""
         came: set[tuple[str, str]] = set()
-        with self.olm.store.database.atomic():
+        with self._kept():
             for event in _list(_dict(answer.get("to_device")).get("events")):
                 with suppress(_Malformed):
                     if (key := self._to_device(event)) is not None:
@@ -59,6 +62,15 @@ class Encryption:
         changed = {user for kind in ("changed", "left") for user in _list(lists.get(kind)) if isinstance(user, str)}
         self.olm.users_for_key_query |= changed & self.olm.tracked_users
         return came
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        """One transaction of the key store. Raises ``RetryLater`` when that does not take it: full, or locked."""
+        try:
+            with self.olm.store.database.atomic():
+                yield
+        except (PeeweeException, sqlite3.Error) as error:
+            raise RetryLater(5, f"the key store does not take it: {type(error).__name__}") from None
 
     def _to_device(self, event: Any) -> tuple[str, str] | None:
         """One to-device event. Only keys matter: nothing else that a stranger can send is looked at."""
@@ -94,6 +106,10 @@ class Encryption:
             return None
         return {**event, "type": opened.source.get("type"), "content": opened.source["content"]}
 
+    def knows(self, room: str, session: str) -> bool:
+        """Whether the key of a session is there."""
+        return self._sender_of(room, session) is not None
+
     def _sender_of(self, room: str, session: str) -> str | None:
         """Whose key opens a session; asked this way nio remembers nothing of sessions that do not exist."""
         senders = self.olm.inbound_group_store._entries.get(room, {})
@@ -119,7 +135,8 @@ class Encryption:
     async def encrypt(self, room: Room, kind: str, content: Mapping[str, Any]) -> dict[str, Any]:
         """The content of ``m.room.encrypted`` that only this room's members can read. Raises as a call does."""
         await self._share(room)
-        sealed: dict[str, Any] = self.olm.group_encrypt(room.id, {"type": kind, "content": dict(content)})
+        with self._kept():
+            sealed: dict[str, Any] = self.olm.group_encrypt(room.id, {"type": kind, "content": dict(content)})
         if "m.relates_to" in content:  # servers group by it, so it stays readable
             sealed["m.relates_to"] = content["m.relates_to"]
         return sealed
@@ -135,9 +152,9 @@ class Encryption:
                 await self._learn(set(members) - self.olm.tracked_users | self.olm.users_for_key_query & {*members})
                 if missing := self.olm.get_missing_sessions(members):
                     await self._claim(missing)
-                for devices, messages in self.olm.share_group_session_parallel(
-                    room.id, members, ignore_unverified_devices=True
-                ):
+                with self._kept():
+                    sharing = [*self.olm.share_group_session_parallel(room.id, members, ignore_unverified_devices=True)]
+                for devices, messages in sharing:
                     await self._to(ENCRYPTED, messages)
                     self.olm.outbound_group_sessions[room.id].users_shared_with.update(devices)
                 session = self.olm.outbound_group_sessions.get(room.id)
@@ -176,7 +193,10 @@ class Encryption:
     def _known_devices(self, user: str, devices: Any) -> set[str]:
         try:
             response = KeysQueryResponse({user: devices}, {})
-            self.olm.handle_response(response)
+            with self._kept():
+                self.olm.handle_response(response)
+        except RetryLater:
+            raise
         except Exception as error:
             log.info("matrix.devices_unreadable", error=type(error).__name__)
             return set()
@@ -189,7 +209,10 @@ class Encryption:
         for user, devices in _dict(answer.get("one_time_keys")).items():
             for device, key in _dict(devices).items():
                 try:
-                    self.olm.handle_response(KeysClaimResponse({user: {device: key}}, {}))
+                    with self._kept():
+                        self.olm.handle_response(KeysClaimResponse({user: {device: key}}, {}))
+                except RetryLater:
+                    raise
                 except Exception as error:
                     log.info("matrix.claim_unreadable", error=type(error).__name__)
 

@@ -119,7 +119,7 @@ class Homeserver:
         timeout: float | None,
     ) -> Any:
         url = f"{self.url}{path}?{urlencode(query)}" if query else self.url + path
-        headers = {"Authorization": f"Bearer {self.token}"}
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         if data is not None:
             headers["Content-Type"] = media_type
         try:

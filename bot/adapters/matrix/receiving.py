@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -31,6 +31,9 @@ FIRST_SYNC = 300.0
 """Seconds the very first sync may take: it describes every room."""
 
 TIMELINE = 100
+PORTION = 50
+"""How many updates are one batch."""
+
 PAGE = 500
 """Events of a gap that are asked for at once."""
 
@@ -125,6 +128,7 @@ class Receiving:
         self._patience = patience
         self._upkeep = upkeep
         self._poll = poll
+        self._tried: set[str] = set()
 
     async def batches(self, place: Place) -> AsyncGenerator[Batch, None]:
         """What happened, one sync after another."""
@@ -141,7 +145,8 @@ class Receiving:
             place.since = since
             place.prune(happened.now.timestamp())
             if first or told:
-                yield Batch(happened.updates, place.written(), happened.raw)
+                for batch in happened.batches(place.written()):
+                    yield batch
             # Only now: an invitation that is forgotten in a crash must not have been followed.
             self._joining.follow(place.invites)
 
@@ -157,7 +162,7 @@ class Receiving:
         for event in _list(_dict(answer.get("account_data")).get("events")):
             if isinstance(event, dict) and event.get("type") == "m.direct":
                 self._rooms.mark_direct(_dict(event.get("content")))
-        keys = self._encryption.receive(answer)
+        keys = await self._patience.outlast(partial(self._keys, answer))
         try:
             await self._upkeep(answer)
             await self._encryption.settle()
@@ -176,6 +181,9 @@ class Receiving:
                 await self._understand(events, room, place, happened)
         await self._retry(keys, place, happened)
 
+    async def _keys(self, answer: Mapping[str, Any]) -> set[tuple[str, str]]:
+        return self._encryption.receive(answer)
+
     # -- one room -------------------------------------------------------------------------------------------
 
     async def _room(
@@ -188,6 +196,7 @@ class Receiving:
         new = not first and any(self._is_arrival(event) for event in (*state, *events))
         if timeline.get("limited") and not first:
             self._rooms.forget(id)
+            self._encryption.members_changed(id)
             start = text(timeline.get("prev_batch"))
             before = await self._gap(id, start, None if new else place.since) if start else []
             known = {event.get("event_id") for event in events}
@@ -255,9 +264,9 @@ class Receiving:
                 self._event(event, room, place, happened)
                 continue
             before = await self._predecessor(room)
-            if before is None:
+            if before is None and inviter:  # else it is a chat that we have begun ourselves
                 happened.add(Joined(**self._about(inviter, event, room)), event)
-            else:
+            elif before is not None:
                 happened.add(Moved(**self._about("", event, before), to=ChatRef(ADAPTER, room.id)), event)
                 self._joining.leave(before.id)
         if not room.others:
@@ -303,10 +312,12 @@ class Receiving:
             happened.add(Garbled(**self._about(sender, {**event, "event_id": f"{key}:garbled"}, room)), {})
 
     async def _retry(self, keys: set[tuple[str, str]], place: Place, happened: "_Happened") -> None:
-        """Read what has waited for these keys."""
-        ready = [entry for entry in place.waiting if (entry[0], entry[2]) in keys]
-        for entry in ready:
-            id, key, _, _ = entry
+        """Read what has waited for a key that is there now: it came in this sync, or in one before a crash."""
+        for entry in [*place.waiting]:
+            id, key, session, _ = entry
+            if (id, session) not in keys and (key in self._tried or not self._encryption.knows(id, session)):
+                continue
+            self._tried.add(key)
             try:
                 path = segments("v3", "rooms", id, "event", key)
                 event = await self._patience.outlast(partial(self._homeserver.call, "GET", path))
@@ -341,7 +352,10 @@ class Receiving:
 
 
 class _Happened:
-    """What a sync has led to."""
+    """What a sync has led to.
+
+    It is handed on in portions, so that deliveries are noted in between; only the last one moves the cursor.
+    """
 
     def __init__(self, now: datetime) -> None:
         self.now = now
@@ -352,6 +366,12 @@ class _Happened:
         if update is not None:
             self.updates.append(update)
             self.raw[update.key] = kept(event)
+
+    def batches(self, cursor: str) -> Iterator[Batch]:
+        last = max(0, len(self.updates) - 1) // PORTION
+        for number in range(last + 1):
+            portion = self.updates[number * PORTION : (number + 1) * PORTION]
+            yield Batch(portion, cursor if number == last else None, self.raw)
 
 
 def _dict(value: Any) -> dict[str, Any]:

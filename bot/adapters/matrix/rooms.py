@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from bot.adapters.matrix.homeserver import Homeserver
@@ -104,13 +104,20 @@ class Room:
 
 
 class Rooms:
-    """The rooms we know of, and where to learn of others."""
+    """The rooms we know of, and where to learn of others.
 
-    def __init__(self, homeserver: Homeserver, me: str, encrypted: Iterable[str] = ()) -> None:
+    ``encrypted`` are those that were ever seen encrypted, and ``keep`` is told of each new one: a homeserver that later
+    hides the fact must not get words in the clear.
+    """
+
+    def __init__(
+        self, homeserver: Homeserver, me: str, encrypted: Iterable[str], keep: Callable[[list[str]], None]
+    ) -> None:
         self.direct: dict[str, list[str]] = {}
         self._homeserver = homeserver
         self._me = me
         self._encrypted = set(encrypted)
+        self._keep = keep
         self._rooms: dict[str, Room] = {}
         self._asking: dict[str, asyncio.Task[Room]] = {}
         self._stale: set[str] = set()
@@ -136,6 +143,7 @@ class Rooms:
             if isinstance(event, dict):
                 room.apply(event)
         room.direct = room.direct or self.is_direct(id)
+        self._note(room)
         if len(self._rooms) >= MOST_ROOMS:
             del self._rooms[next(iter(self._rooms))]
         self._rooms[id] = room
@@ -146,11 +154,18 @@ class Rooms:
         return self._rooms.get(id)
 
     def apply(self, id: str, event: Mapping[str, Any]) -> bool:
-        """Take in a state event; True when that changes who is in the room."""
+        """Take in a state event; True when that changes, or may have changed, who is in the room."""
         if (room := self._rooms.get(id)) is None:
             self._stale.add(id)  # whoever asks for it at this moment may get an older state
-            return False
-        return room.apply(event)
+            return event.get("type") == "m.room.member"
+        changed = room.apply(event)
+        self._note(room)
+        return changed
+
+    def _note(self, room: Room) -> None:
+        if room.encrypted and room.id not in self._encrypted:
+            self._keep([room.id])
+            self._encrypted.add(room.id)
 
     def forget(self, id: str) -> None:
         """What is remembered of a room may be wrong."""
