@@ -15,7 +15,7 @@ test: $(VENV)/ready .venv-synapse/ready $(if $(shell command -v npm 2>/dev/null)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest --cov --cov-report=term --cov-report=xml
+	$(BIN)/python -m pytest --numprocesses auto --cov --cov-report=term --cov-report=xml
 
 # The playground in a real browser: the machine's own Chromium or Chrome, else one that Playwright downloads.
 browser: $(VENV)/ready
