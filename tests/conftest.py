@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -103,11 +103,12 @@ class Resident:
         self.lab = lab
         self.name = name
         self.chat = chat
+        self.messenger = lab.messengers[chat.adapter]
 
     async def says(self, words: str, **more: Any) -> list[Seen]:
         """Write, and see what is new on the screen then."""
         before = len(self.screen)
-        self.lab.messenger.say(self.name, self.chat, words, **more)
+        self.messenger.say(self.name, self.chat, words, **more)
         await self.lab.settled()
         return self.screen[before:]
 
@@ -121,18 +122,18 @@ class Resident:
 
     async def presses_at(self, message: Seen, position: int, revision: int | None = None) -> str | None:
         """Press a position, whatever is there. Returns the note shown."""
-        before = len(self.lab.messenger.notes)
-        self.lab.messenger.press(
+        before = len(self.messenger.notes)
+        self.messenger.press(
             self.name, self.chat, message.id, position, message.revision if revision is None else revision
         )
         await self.lab.settled()
-        notes = [note for person, note in self.lab.messenger.notes[before:] if person == self.name]
+        notes = [note for person, note in self.messenger.notes[before:] if person == self.name]
         return notes[0] if notes else None
 
     @property
     def screen(self) -> list[Seen]:
         """The bot's messages in this chat."""
-        return self.lab.messenger.sees(self.chat)
+        return self.messenger.sees(self.chat)
 
     @property
     def sees(self) -> str:
@@ -150,13 +151,17 @@ class Resident:
 
 
 class Community:
-    """A lab with its bot on the memory messenger; everything but the messenger is real."""
+    """A lab with its bot on memory messengers; everything but the messengers is real.
 
-    def __init__(self, settings: Settings, messenger: Memory, time: ManualTime) -> None:
+    ``messenger`` is the one that most stories happen on; ``messengers`` are all of them, by name.
+    """
+
+    def __init__(self, settings: Settings, messengers: Sequence[Memory], time: ManualTime) -> None:
         self.settings = settings
-        self.messenger = messenger
+        self.messenger = messengers[0]
+        self.messengers = {messenger.name: messenger for messenger in messengers}
         self.time = time
-        self.app = App(settings, [messenger], time=time)
+        self.app = App(settings, messengers, time=time)
         self._stop = asyncio.Event()
         self._running: asyncio.Task[bool] | None = None
 
@@ -171,9 +176,9 @@ class Community:
             await asyncio.wait_for(self._running, SETTLES)
 
     async def restart(self) -> None:
-        """Stop the bot and start a new one on the same messenger and database."""
+        """Stop the bot and start a new one on the same messengers and database."""
         await self.end()
-        self.app = App(self.settings, [self.messenger], time=self.time)
+        self.app = App(self.settings, list(self.messengers.values()), time=self.time)
         self._stop = asyncio.Event()
         await self.begin()
 
@@ -190,17 +195,20 @@ class Community:
         await waiting
 
     async def _rest(self) -> None:
-        await self.messenger.caught_up()
-        await self.app.outboxes[self.messenger.name].idle.wait()
+        for messenger in self.messengers.values():
+            await messenger.caught_up()
+        # Only now: what happens on one messenger can be told on another.
+        for outbox in self.app.outboxes.values():
+            await outbox.idle.wait()
         await self.app.dispatch.answered()
 
-    def person(self, name: str, locale: str = "en") -> Resident:
-        """Somebody in their private chat with the bot."""
-        return Resident(self, name, self.messenger.private(name, locale))
+    def person(self, name: str, locale: str = "en", on: str = "memory") -> Resident:
+        """Somebody in their private chat with the bot on a messenger."""
+        return Resident(self, name, self.messengers[on].private(name, locale))
 
-    def group(self, name: str, *members: str) -> ChatRef:
-        """A group with the bot in it."""
-        return self.messenger.group(name, *members)
+    def group(self, name: str, *members: str, on: str = "memory") -> ChatRef:
+        """A group with the bot in it on a messenger."""
+        return self.messengers[on].group(name, *members)
 
     async def organiser(self, name: str, role: Role = Role.ORGANISER, locale: str = "en") -> Resident:
         """Somebody with a role, claimed as everybody claims it."""
@@ -325,11 +333,20 @@ async def lab(settings: Settings) -> AsyncIterator[Community]:
         yield community
 
 
+@pytest.fixture
+async def networks(settings: Settings) -> AsyncIterator[Community]:
+    """A running lab on two messengers at the same time: "memory" and "other"."""
+    async with running(settings, names=("memory", "other")) as community:
+        yield community
+
+
 @asynccontextmanager
-async def running(settings: Settings, limits: Limits = UNLIMITED) -> AsyncIterator[Community]:
-    """A running lab with a messenger of these limits."""
+async def running(
+    settings: Settings, limits: Limits = UNLIMITED, names: Sequence[str] = ("memory",)
+) -> AsyncIterator[Community]:
+    """A running lab with messengers of these names, and of these limits."""
     time = ManualTime()
-    community = Community(settings, Memory(limits=limits, now=time.now), time)
+    community = Community(settings, [Memory(name, limits, time.now) for name in names], time)
     await community.begin()
     try:
         yield community

@@ -125,7 +125,7 @@ class Menu(Memory):
 
 async def test_the_menu_is_shown_as_soon_as_the_messenger_takes_it(settings: Settings) -> None:
     messenger = Menu(RetryLater(1, "no network"), RetryLater(30, "too many requests"))
-    community = Community(settings, messenger, ManualTime())
+    community = Community(settings, [messenger], ManualTime())
     began = community.time.monotonic()
     await community.begin()
     await community.time.pass_until(messenger.shown.wait())
@@ -136,7 +136,7 @@ async def test_the_menu_is_shown_as_soon_as_the_messenger_takes_it(settings: Set
 
 async def test_a_menu_the_messenger_refuses_is_only_a_warning(settings: Settings) -> None:
     messenger = Menu(Undeliverable("BOT_COMMAND_INVALID"))
-    community = Community(settings, messenger, ManualTime())
+    community = Community(settings, [messenger], ManualTime())
     with structlog.testing.capture_logs() as logged:
         await community.begin()
         await asyncio.wait_for(messenger.refused.wait(), SETTLES)

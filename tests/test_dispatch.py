@@ -51,7 +51,7 @@ OUT_OF_DATE = "This button is out of date. Write /help for the menu."
 async def lab_with(settings: Settings, extra: Router, messenger: Memory | None = None) -> AsyncIterator[Community]:
     """A running lab that can do something more."""
     time = ManualTime()
-    community = Community(settings, messenger or Memory(limits=UNLIMITED, now=time.now), time)
+    community = Community(settings, [messenger or Memory(limits=UNLIMITED, now=time.now)], time)
     community.app.router.include(extra)
     community.app.router.speak(community.app.lab.catalogues)
     await community.begin()

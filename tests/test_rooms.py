@@ -316,3 +316,22 @@ async def test_a_team_whose_group_has_removed_the_bot_gets_ideas_once_it_is_back
     await anna.says("/idea A tree\nFor the shade.")
     await anna.presses("Send")
     assert ("A tree" in olga.within(group).sees) == back
+
+
+async def test_an_idea_is_one_thing_on_two_messengers(networks: Community) -> None:
+    anna, ben = networks.person("anna", on="memory"), networks.person("anna", on="other")
+    await anna.says("/idea A bench\nOne can rest there.")
+    await anna.presses("Send")
+    await ben.says("/ideas 1")
+    await ben.presses("Support")
+    assert "1 person supports it." in ben.sees
+    await ben.presses("Comment")
+    await ben.says("With a roof, please.")
+    assert "With a roof, please." in anna.sees
+    assert [account.adapter for account in await networks.read(lambda db: db.exec(select(Account)).all())] == [
+        "memory",
+        "other",
+    ]
+    await networks.restart()
+    await anna.says("/ideas 1")
+    assert "1 person supports it." in anna.sees
