@@ -228,6 +228,8 @@ class Dispatch:
         if update.actor.anonymous:
             return Turn(connection, self.lab, now, chat=chat, update=update)
         assert found.person_id is not None and found.pseudonym is not None and found.role is not None
+        if update.private and not found.latest:
+            conversation.set_latest(connection, found.chat_id, found.person_id)
         person = You(
             found.person_id,
             found.pseudonym,

@@ -221,10 +221,9 @@ class Turn:
     def notify(self, people: Iterable[int], what: Text | Message, *choices: Choice) -> None:
         """Tell people something in their private chats, except those who want to hear nothing."""
         message = _message(what, choices)
-        for chat_id, place in conversation.private_chats(self.connection, people):
-            if place.adapter in self.lab.limits:
-                ref = ChatRef(place.adapter, place.external, place.thread)
-                self._queue(chat_id, ref, place.locale, message, bulk=True)
+        for chat_id, place in conversation.private_chats(self.connection, people, self.lab.limits):
+            ref = ChatRef(place.adapter, place.external, place.thread)
+            self._queue(chat_id, ref, place.locale, message, bulk=True)
 
     @contextmanager
     def aside(self) -> Iterator["Turn"]:

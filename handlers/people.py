@@ -1,11 +1,11 @@
 """People: the welcome, the privacy notice, language, roles, and what is stored about somebody."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func
+from sqlalchemy import func, or_
 from sqlmodel import Session, SQLModel, col, select, update
 
 from bot.router import Router
@@ -17,6 +17,7 @@ from handlers.ideas.words import author_has_left, is_the_labs
 from storage import erasure, people
 from storage.conversation import Chat, Dialog, Failed
 from storage.ideas import Comment, Follow, Idea, Support
+from storage.linking import Link
 from storage.outbox import Outbox
 from storage.people import Account, Attempt, Group, NameTaken, NameUnfit, Person, Role
 from storage.reactions import Reaction
@@ -100,6 +101,10 @@ def privacy(turn: Turn, _text: str) -> None:
                     "forgotten once it is delivered; its buttons work for a year. What I could not handle is kept for "
                     "30 days so that somebody can look at it. An unanswered question is dropped after 30 days."
                 ),
+                T(
+                    "If you link accounts with /link, I keep that they are one person: each sees and erases everything "
+                    "of both. /me shows and unlinks them."
+                ),
                 T("/stop: I no longer write to you on my own. /me: see, export or erase everything."),
             ],
             "\n\n",
@@ -155,7 +160,8 @@ def claim(turn: Turn, code: str) -> None:
     if not code:
         turn.ask(T("Which code did you get?"), CANCEL, step="claim.code")
         return
-    role = people.claim(turn.db, turn.person.id, code, turn.now)
+    account = turn.db.get_one(Chat, turn.chat.id).account_id
+    role = people.claim(turn.db, turn.person.id, code, turn.now, account)
     if role is None:
         wrong = T("This code does not work: it is wrong, used or too old. After five wrong codes, wait an hour.")
         if turn.dialog is not None and turn.dialog.step == "claim.code":
@@ -198,10 +204,7 @@ def me(turn: Turn, _text: str) -> None:
 @router.press("me.show")
 def show_me(turn: Turn) -> None:
     person = turn.db.get_one(Person, turn.person.id)
-    counts = [
-        turn.db.exec(select(func.count()).where(column == person.id)).one()
-        for column in (col(Idea.author_id), col(Support.person_id), col(Comment.author_id), col(Follow.person_id))
-    ]
+    accounts = people.accounts(turn.db, turn.person.id)
     facts = [
         T("Others see you as “{pseudonym}”.", pseudonym=person.pseudonym),
         T("Name you sign with: {name}", name=person.name) if person.name else T("You have told me no name."),
@@ -209,13 +212,8 @@ def show_me(turn: Turn) -> None:
         T("You speak for: {group}", group=GROUPS[Group(person.group)])
         if person.group
         else T("You have not said whom you speak for."),
-        T(
-            "Ideas: {ideas}. Supported: {supports}. Comments: {comments}. Followed: {follows}.",
-            ideas=counts[0],
-            supports=counts[1],
-            comments=counts[2],
-            follows=counts[3],
-        ),
+        done_by(turn, turn.person.id),
+        T("Accounts: {messengers}.", messengers=messengers(account.adapter for account in accounts)),
         T("With us since {date}.", date=person.created_at.date()),
     ]
     unname = [Choice(T("Forget my name"), "me.unname")] if person.name else []
@@ -225,9 +223,31 @@ def show_me(turn: Turn) -> None:
         Choice(T("Another invented one"), "me.invent"),
         Choice(T("Say whom I speak for"), "me.groups"),
         *unname,
+        Choice(T("Link another account"), "link.start"),
+        *([Choice(T("Unlink an account"), "link.accounts")] if len(accounts) > 1 else []),
         Choice(T("Export as a file"), "me.export"),
         Choice(T("Erase everything"), "me.leave"),
     )
+
+
+def done_by(turn: Turn, person: int) -> Text:
+    """How much there is of a person, in a line."""
+    ideas, supports, comments, follows = (
+        turn.db.exec(select(func.count()).where(column == person)).one()
+        for column in (col(Idea.author_id), col(Support.person_id), col(Comment.author_id), col(Follow.person_id))
+    )
+    return T(
+        "Ideas: {ideas}. Supported: {supports}. Comments: {comments}. Followed: {follows}.",
+        ideas=ideas,
+        supports=supports,
+        comments=comments,
+        follows=follows,
+    )
+
+
+def messengers(adapters: Iterable[str]) -> str:
+    """The messengers of some accounts, as they are called."""
+    return ", ".join(adapter.capitalize() for adapter in adapters)
 
 
 @router.press("me.rename")
@@ -284,15 +304,17 @@ def choose_group(turn: Turn, group: str) -> None:
 
 @router.press("me.export")
 def export(turn: Turn) -> None:
-    file = Attachment("labbot.json", "application/json", "people.export", (str(turn.person.id),))
+    file = Attachment("labbot.json", "application/json", "people.export", (str(turn.chat.id),))
     turn.say(Message(T("This is everything that is stored about you."), attachment=file))
 
 
 @router.maker("people.export")
-def make_export(session: Session, person_id: str) -> bytes:
-    """All rows about a person as JSON, by table."""
+def make_export(session: Session, chat_id: str) -> bytes:
+    """All rows about the person whose private chat this is, as JSON, by table."""
+    owner = select(Account.person_id).join(Chat, col(Chat.account_id) == col(Account.id))
+    person = session.exec(owner.where(Chat.id == int(chat_id))).one()
     found = {
-        table: [row.model_dump() for row in session.exec(select(model).where(whose(int(person_id)))).all()]
+        table: [row.model_dump() for row in session.exec(select(model).where(whose(person))).all()]
         for table, (model, whose) in EXPORTED.items()
     }
     return json.dumps(found, ensure_ascii=False, indent=2, default=_plain).encode()
@@ -307,6 +329,7 @@ EXPORTED: dict[str, tuple[type[SQLModel], Callable[[int], Any]]] = {
     "follow": (Follow, lambda person: col(Follow.person_id) == person),
     "comment": (Comment, lambda person: col(Comment.author_id) == person),
     "dialog": (Dialog, lambda person: col(Dialog.person_id) == person),
+    "link": (Link, lambda person: or_(col(Link.person_id) == person, col(Link.other_id) == person)),
     "attempt": (Attempt, lambda person: col(Attempt.person_id) == person),
     "reaction": (Reaction, lambda person: col(Reaction.person_id) == person),
     "failed": (Failed, lambda person: col(Failed.person_id) == person),
@@ -321,8 +344,13 @@ def _plain(value: object) -> str:
 
 @router.press("me.leave")
 def ask_to_leave(turn: Turn) -> None:
+    accounts = people.accounts(turn.db, turn.person.id)
+    everywhere = T("That goes for all your accounts: {messengers}.", messengers=messengers(a.adapter for a in accounts))
+    question = T(
+        "This erases everything about you, at once and for good. What shall become of your ideas and comments?"
+    )
     turn.replace(
-        T("This erases everything about you, at once and for good. What shall become of your ideas and comments?"),
+        Lines([everywhere, question], "\n\n") if len(accounts) > 1 else question,
         Choice(T("They stay, without my name"), "me.erase", ("keep",)),
         Choice(T("They go, too"), "me.erase", ("all",)),
         Choice(T("I would rather stay"), "me.show"),
@@ -331,10 +359,18 @@ def ask_to_leave(turn: Turn) -> None:
 
 @router.press("me.erase")
 def erase(turn: Turn, what: str) -> None:
+    if not people.hold(turn.db, turn.person.id):  # nothing of theirs may come while they go, nor go elsewhere
+        turn.toast(T("Your accounts have just been linked. Please look at /me once more."))
+        return
     theirs = turn.db.exec(select(Idea).where(Idea.author_id == turn.person.id)).all()
     numbers = [str(idea.id) for idea in theirs]
+    chats = turn.db.execute(erasure.private_chats(turn.person.id)).scalars().all()
     erasure.erase(turn.db, turn.person.id, keep_ideas=what == "keep")
     for number in numbers:
         author_has_left(turn, number)
     turn.dialog = None
-    turn.say(T("Everything about you is erased. Thank you for having been here. /start begins anew."))
+    goodbye = T("Everything about you is erased. Thank you for having been here. /start begins anew.")
+    turn.say(goodbye)
+    for chat in chats:  # on every messenger, since it ends there too
+        if chat != turn.chat.id:
+            turn.tell(chat, goodbye)

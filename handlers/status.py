@@ -6,7 +6,7 @@ from sqlmodel import col, select
 from bot.router import Router
 from bot.turn import Turn
 from bot.types import Lines, T, Text
-from storage import conversation, outbox, people, reactions
+from storage import conversation, linking, outbox, people, reactions
 from storage.conversation import Failed
 from storage.ideas import OPEN, Idea
 from storage.outbox import PENDING, UNDELIVERABLE, UNSURE, Outbox
@@ -55,6 +55,7 @@ def prune(turn: Turn) -> None:
     outbox.prune(turn.connection, turn.now)
     people.prune(turn.db, turn.now)
     reactions.prune(turn.connection, turn.now)
+    linking.prune(turn.db, turn.now)
 
 
 @router.every(minutes=1)

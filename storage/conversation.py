@@ -16,6 +16,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
+    false,
     insert,
     select,
     text,
@@ -50,7 +51,8 @@ class Chat(SQLModel, table=True):
     """A conversation on a messenger.
 
     ``account_id`` is its person's account when it is private; a private chat without one belonged to somebody
-    who has erased themselves, and goes as soon as their goodbye is delivered.
+    who has erased themselves, and goes as soon as their goodbye is delivered. ``latest`` marks the private chat
+    its person has used last: there they are told what they have not asked for.
     """
 
     __table_args__ = (
@@ -67,6 +69,7 @@ class Chat(SQLModel, table=True):
     locale: str
     active: bool = True
     team: bool = False
+    latest: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
     thread: str | None = None
     created_at: datetime
 
@@ -136,6 +139,7 @@ class Frame(NamedTuple):
     active: bool
     private: bool
     team: bool
+    latest: bool
     thread: str | None
     person_id: int | None
     account_id: int | None
@@ -154,6 +158,7 @@ _FRAME = (
         chat_table.c.active,
         chat_table.c.private,
         chat_table.c.team,
+        chat_table.c.latest,
         chat_table.c.thread,
         _person.c.id,
         _account.c.id,
@@ -220,6 +225,7 @@ def open_chat(
             "locale": locale,
             "active": True,
             "team": False,
+            "latest": False,
             "created_at": now,
         },
     )
@@ -258,7 +264,7 @@ def begin_private(connection: Connection, adapter: str, actor: str, *, locale: s
             and_(dialog_table.c.chat_id == chat_table.c.id, dialog_table.c.person_id == _account.c.person_id),
         )
         .where(_account.c.adapter == adapter, _account.c.external == actor, chat_table.c.private, chat_table.c.active)
-        .order_by(chat_table.c.id.desc())
+        .order_by(chat_table.c.latest.desc(), chat_table.c.id.desc())
         .limit(1)
     )
     row = connection.execute(query).first()
@@ -274,6 +280,18 @@ def begin_private(connection: Connection, adapter: str, actor: str, *, locale: s
         )
         row = connection.execute(query).one()
     return Private(*row)
+
+
+_LATEST = (
+    update(chat_table)
+    .where(chat_table.c.account_id.in_(select(_account.c.id).where(_account.c.person_id == bindparam("person"))))
+    .values(latest=chat_table.c.id == bindparam("chat"))
+)
+
+
+def set_latest(connection: Connection, chat_id: int, person_id: int) -> None:
+    """Of a person's private chats, this one has been used last."""
+    connection.execute(_LATEST, {"chat": chat_id, "person": person_id})
 
 
 _ACTIVE = update(chat_table).where(chat_table.c.id == bindparam("chat")).values(active=bindparam("b_active"))
@@ -416,16 +434,26 @@ def place(connection: Connection, chat_id: int) -> Place | None:
     return None if row is None else Place(*row)
 
 
-def private_chats(connection: Connection, people: Iterable[int]) -> Iterator[tuple[int, Place]]:
-    """Where these people can be told something, one chat each: those who have stopped or are gone are left out."""
-    wanted = list(people)
+def private_chats(
+    connection: Connection, people: Iterable[int], adapters: Iterable[str]
+) -> Iterator[tuple[int, Place]]:
+    """Where these people can be told something on one of these messengers: one chat each, the one they used last.
+
+    Those who have stopped or are gone are left out.
+    """
+    wanted, reached = list(people), chat_table.c.adapter.in_(list(adapters))
     for start in range(0, len(wanted), _PAGE):
         told: set[int] = set()
-        query = _PRIVATE.where(_person.c.id.in_(wanted[start : start + _PAGE]))
+        query = _PRIVATE.where(_person.c.id.in_(wanted[start : start + _PAGE]), reached)
         for chat_id, person_id, *rest in connection.execute(query).all():
             if person_id not in told:
                 told.add(person_id)
                 yield chat_id, Place(*rest)
+
+
+def chats_of(connection: Connection, account_id: int) -> list[int]:
+    """The private chats of an account."""
+    return list(connection.execute(select(chat_table.c.id).where(chat_table.c.account_id == account_id)).scalars())
 
 
 _PAGE = 500
@@ -442,7 +470,7 @@ _PRIVATE = (
     .join(_account, _account.c.id == chat_table.c.account_id)
     .join(_person, _person.c.id == _account.c.person_id)
     .where(_person.c.stopped_at.is_(None), chat_table.c.active)
-    .order_by(chat_table.c.id.desc())
+    .order_by(chat_table.c.latest.desc(), chat_table.c.id.desc())
 )
 
 

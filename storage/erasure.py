@@ -8,6 +8,7 @@ from sqlmodel import Session, col
 
 from storage.conversation import Chat, Dialog, Failed
 from storage.ideas import Comment, Follow, Idea, Status, Support
+from storage.linking import Link
 from storage.outbox import Outbox
 from storage.people import Account, Attempt, Person
 from storage.reactions import Reaction
@@ -99,6 +100,10 @@ def _accounts(session: Session, person_id: int, _keep: bool) -> None:
     session.execute(delete(Account).where(col(Account.person_id) == person_id))
 
 
+def _links(session: Session, person_id: int, _keep: bool) -> None:
+    session.execute(delete(Link).where(or_(col(Link.person_id) == person_id, col(Link.other_id) == person_id)))
+
+
 def _attempts(session: Session, person_id: int, _keep: bool) -> None:
     session.execute(delete(Attempt).where(col(Attempt.person_id) == person_id))
 
@@ -116,6 +121,7 @@ RULES: dict[str, Rule | str] = {
     "reaction": _reactions,
     "failed": _failed,
     "outbox": _outbox,
+    "link": _links,
     "chat": _chats,
     "account": _accounts,
     "attempt": _attempts,

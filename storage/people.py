@@ -8,14 +8,14 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, UniqueConstraint, bindparam, func, insert, update
+from sqlalchemy import Connection, UniqueConstraint, bindparam, insert, update
 from sqlmodel import Field, Session, SQLModel, col, select
 
 INVITE_LASTS = timedelta(days=7)
 """How long a code from ``labbot invite`` can be used."""
 
-INVITE_TRIES = 5
-"""How many wrong codes a person may try in an hour."""
+TRIES = 5
+"""How many wrong codes a person may try in an hour, of invitations and of links together."""
 
 LONGEST_NAME = 40
 """The longest pseudonym or name, in characters."""
@@ -38,6 +38,16 @@ class Role(StrEnum):
 
 
 _RANKS = {role: rank for rank, role in enumerate(Role)}
+
+
+def higher(*roles: str) -> Role:
+    """The highest of these roles."""
+    return max(map(Role, roles), key=_RANKS.__getitem__)
+
+
+def lower(*roles: str) -> Role:
+    """The lowest of these roles."""
+    return min(map(Role, roles), key=_RANKS.__getitem__)
 
 
 class Group(StrEnum):
@@ -74,7 +84,10 @@ class Person(SQLModel, table=True):
 
 
 class Account(SQLModel, table=True):
-    """A person's account on a messenger; ``external`` is the messenger's id, the only thing kept of it."""
+    """A person's account on a messenger; ``external`` is the messenger's id, the only thing kept of it.
+
+    ``brought`` is the role it came with when it was linked with another, and leaves with; ``None`` when it is alone.
+    """
 
     __table_args__ = (UniqueConstraint("adapter", "external"), {"sqlite_autoincrement": True})
 
@@ -82,6 +95,7 @@ class Account(SQLModel, table=True):
     person_id: int = Field(foreign_key="person.id", index=True)
     adapter: str
     external: str
+    brought: str | None = None
     created_at: datetime
 
 
@@ -231,11 +245,31 @@ def arrive(connection: Connection, adapter: str, external: str, now: datetime) -
     known = connection.execute(_KNOWN, {"b_adapter": adapter, "b_external": external}).scalar_one_or_none()
     if known is not None:  # it is only this chat that is new
         return known
+    account = {"person_id": begin(connection, now), "adapter": adapter, "external": external, "created_at": now}
+    return connection.execute(_NEW_ACCOUNT, account).scalar_one() or 0
+
+
+def begin(connection: Connection, now: datetime) -> int:
+    """Somebody new, with an invented pseudonym."""
     pseudonym, handle = _free_pseudonym(connection)
     person = {"pseudonym": pseudonym, "handle": handle, "role": Role.PARTICIPANT, "notice": 0, "created_at": now}
-    person_id = connection.execute(_NEW_PERSON, person).scalar_one()
-    account = {"person_id": person_id, "adapter": adapter, "external": external, "created_at": now}
-    return connection.execute(_NEW_ACCOUNT, account).scalar_one() or 0
+    return connection.execute(_NEW_PERSON, person).scalar_one() or 0
+
+
+def hold(session: Session, *people: int) -> dict[int, Person]:
+    """These people as they are now, as far as they are still there; nobody else can change anything of theirs
+    before this transaction ends (on PostgreSQL; on SQLite there is only one writer).
+
+    Whoever stores a row that refers to a person waits for this lock.
+    """
+    query = select(Person).where(col(Person.id).in_(people)).order_by(col(Person.id)).with_for_update()
+    found = session.exec(query, execution_options={"populate_existing": True}).all()
+    return {person.id: person for person in found if person.id is not None}
+
+
+def accounts(session: Session, person_id: int) -> Sequence[Account]:
+    """A person's accounts, the oldest first."""
+    return session.exec(select(Account).where(Account.person_id == person_id).order_by(col(Account.id))).all()
 
 
 def _free_pseudonym(connection: Connection) -> tuple[str, str]:
@@ -306,25 +340,24 @@ def rename(session: Session, person_id: int, words: str) -> str:
 def invite(session: Session, role: Role, now: datetime) -> str:
     """A new one-time code for a role; it is shown once and only its digest is kept."""
     code = secrets.token_hex(8)
-    session.add(Invite(digest=_digest(code), role=role, created_at=now))
+    session.add(Invite(digest=digest(code), role=role, created_at=now))
     session.flush()
     return code
 
 
-def claim(session: Session, person_id: int, code: str, now: datetime) -> Role | None:
+def claim(session: Session, person_id: int, code: str, now: datetime, account_id: int | None = None) -> Role | None:
     """Take the role a code gives, unless the one they have is higher; returns the role they have now.
 
     ``None`` when the code is wrong, used or too old, or after too many tries. A wrong code is 64 bits away from
-    a right one and five may be tried in an hour, so none can be guessed.
+    a right one and five may be tried in an hour, so none can be guessed. A linked account (``account_id``)
+    keeps what it has claimed when it is unlinked.
     """
-    hour_ago = now - timedelta(hours=1)
-    tries = session.exec(select(func.count()).where(Attempt.person_id == person_id, col(Attempt.at) > hour_ago)).one()
-    if tries >= INVITE_TRIES:
+    if barred_until(session, person_id, now) is not None:
         return None
     used = session.execute(
         update(Invite)
         .where(
-            col(Invite.digest) == _digest("".join(code.split()).lower()),
+            col(Invite.digest) == digest("".join(code.split()).lower()),
             col(Invite.claimed_at).is_(None),
             col(Invite.created_at) > now - INVITE_LASTS,
         )
@@ -332,19 +365,36 @@ def claim(session: Session, person_id: int, code: str, now: datetime) -> Role | 
         .returning(col(Invite.role))
     ).scalar_one_or_none()
     if used is None:
-        session.add(Attempt(person_id=person_id, at=now))
-        session.flush()
+        note_wrong_code(session, person_id, now)
         return None
-    person = session.get_one(Person, person_id)
     role = Role(used)
-    if not Role(person.role).covers(role):
-        person.role = role
-        session.add(person)
-        session.flush()
+    account = session.get(Account, account_id) if account_id is not None else None
+    if account is not None and account.brought is not None:
+        account.brought = higher(account.brought, role)
+        session.add(account)
+    person = hold(session, person_id)[person_id]
+    person.role = higher(person.role, role)
+    session.add(person)
+    session.flush()
     return Role(person.role)
 
 
-def _digest(code: str) -> str:
+def barred_until(session: Session, person_id: int, now: datetime) -> datetime | None:
+    """Until when this person may try no more codes, after too many wrong ones; ``None`` when they may."""
+    hour = timedelta(hours=1)
+    wrong = select(Attempt.at).where(Attempt.person_id == person_id, col(Attempt.at) > now - hour)
+    last = session.exec(wrong.order_by(col(Attempt.at).desc()).limit(TRIES)).all()
+    return last[-1] + hour if len(last) == TRIES else None
+
+
+def note_wrong_code(session: Session, person_id: int, now: datetime) -> None:
+    """This person has tried a wrong code."""
+    session.add(Attempt(person_id=person_id, at=now))
+    session.flush()
+
+
+def digest(code: str) -> str:
+    """What is stored of a code: who reads it cannot use it, and comparing it tells nothing about the code."""
     return hashlib.sha256(code.encode()).hexdigest()
 
 

@@ -247,9 +247,9 @@ async def test_help_lists_what_this_person_may_do_here(lab: Community) -> None:
     anna, olga = lab.person("anna"), await lab.organiser("olga")
     everybody = {"/cancel", "/help", "/idea", "/ideas", "/language", "/privacy", "/start", "/stop"}
     await anna.says("/help")
-    assert commands_in(anna.sees) == everybody | {"/claim", "/me"}
+    assert commands_in(anna.sees) == everybody | {"/claim", "/link", "/me"}
     await olga.says("/help")
-    assert commands_in(olga.sees) == everybody | {"/claim", "/me", "/status"}
+    assert commands_in(olga.sees) == everybody | {"/claim", "/link", "/me", "/status"}
     group = await group_of(lab, "anna", "olga")
     await olga.within(group).says("/language en")
     await anna.within(group).says("/help")
@@ -436,6 +436,7 @@ async def test_me_shows_what_is_stored(lab: Community) -> None:
         "Rolle: Teilnahme",
         "Du hast nicht gesagt, für wen du sprichst.",
         "Ideen: 1. Unterstützt: 1. Kommentare: 0. Gefolgt: 1.",
+        "Konten: Memory.",
         "Dabei seit 02.11.2026.",
     ]
     await anna.presses("Meinen Namen vergessen")
@@ -561,6 +562,7 @@ async def lives(lab: Community, who: Resident) -> None:
     await who.says("/ideas 1")
     await who.presses("Follow")
     await who.says("/claim wrong")
+    await who.says("/link")
     group = await group_of(lab, who.name, "ben")
     await who.within(group).says("/idea Half a thought")
     lab.messenger.say(who.name, who.chat, "/ideas 99999999999999999999")
@@ -644,7 +646,7 @@ async def test_nothing_refers_to_who_has_erased_themselves(lab: Community, keep:
     person, chat = await ids_of(lab, anna)
     before = referring(await lab.read(everything), person, chat)
     assert {table for table, _ in before} >= {
-        "account", "idea", "support", "follow", "comment", "dialog", "failed", "outbox", "attempt",
+        "account", "idea", "support", "follow", "comment", "dialog", "failed", "outbox", "attempt", "link",
     }  # fmt: skip
     await anna.says("/me")
     await anna.presses("Erase everything")
