@@ -30,6 +30,9 @@ def link(turn: Turn, code: str) -> None:
 @router.press("link.start")
 def start(turn: Turn) -> None:
     number, code = linking.offer(turn.db, turn.person.id, turn.chat.id, turn.now)
+    signs = {messengers([name]): limits.sign for name, limits in turn.lab.limits.items()}
+    begins = ", ".join(f"{messenger} {sign}" for messenger, sign in sorted(signs.items()))
+    hint = [T("A command begins so: {signs}", signs=begins)] if len({*signs.values()}) > 1 else []
     turn.say(
         Lines(
             [
@@ -38,11 +41,12 @@ def start(turn: Turn) -> None:
                     "/link {code}",
                     code=code,
                 ),
+                *hint,
                 T(
                     "It works once, for 10 minutes. Then both accounts are asked whether they belong together; only "
                     "after two times yes they are one person, with one name and one vote."
                 ),
-                T("<b>Give this code to nobody.</b> Who has it asks to become you."),
+                T("<b>Give this code to nobody.</b> Whoever types it asks to become you."),
             ],
             "\n\n",
         ),
@@ -118,11 +122,11 @@ def question(turn: Turn, asked: Request) -> Message:
             ]
         )
     ]
-    if here.role is not there.role and here.role.covers(there.role):
+    if asked.gives_rights:
         lines.append(
             T(
-                "<b>Careful: who uses the other account gets your rights.</b> They will be {role}, as you are, and act "
-                "in the name of the lab.",
+                "<b>Careful: whoever uses the other account gets your rights.</b> They will be {role}, as you are, and "
+                "act in the name of the lab.",
                 role=ROLES[here.role],
             )
         )
@@ -130,7 +134,7 @@ def question(turn: Turn, asked: Request) -> Message:
         lines.append(T("Together you are {role}, as the other account is now.", role=ROLES[there.role]))
     lines += [
         T(
-            "Who uses the other account then speaks as you, and can see, change and erase everything of yours. "
+            "Whoever uses the other account then speaks as you, and can see, change and erase everything of yours. "
             "<b>Did somebody else send you this code, or ask you for yours? Then say no:</b> they want to take your "
             "place."
         ),
@@ -160,9 +164,12 @@ def question(turn: Turn, asked: Request) -> Message:
 
 
 @router.press("link.agree")
-def agree(turn: Turn, number: str, terms: str) -> None:
+def agree(turn: Turn, number: str, terms: str, sure: str = "") -> None:
     try:
         asked = linking.request(turn.db, int(number), turn.person.id, turn.now)
+        if asked.gives_rights and not sure:
+            turn.replace(last_question(asked, terms))
+            return
         merged = linking.agree(turn.db, asked, terms, turn.now)
     except Over:
         turn.replace(OVER)
@@ -171,15 +178,32 @@ def agree(turn: Turn, number: str, terms: str) -> None:
         turn.replace(question(turn, asked))
     else:
         if merged is None:
-            turn.replace(
-                T(
-                    "Noted. Now say yes on the other account, too ({messengers}), within 10 minutes.",
-                    messengers=messengers(asked.there.adapters),
-                ),
-                Choice(T("I take my yes back"), "link.refuse", (number,)),
+            noted = T(
+                "Noted. Now say yes on the other account, too ({messengers}), within 10 minutes.",
+                messengers=messengers(asked.there.adapters),
             )
+            back = Choice(T("I take my yes back"), "link.refuse", (number,))
+            turn.replace(Message(noted, (back,), subject=f"link:{number}"))
         else:
             joined(turn, asked, merged)
+
+
+def last_question(asked: Request, terms: str) -> Message:
+    """Who gives rights away is asked twice: a slip of the finger, or a number meant for something else, does not."""
+    return Message(
+        T(
+            "<b>“{pseudonym}” ({messengers}) will be {role}.</b> Do you have that account before you, on a device of "
+            "your own?",
+            pseudonym=asked.there.pseudonym,
+            messengers=messengers(asked.there.adapters),
+            role=ROLES[asked.here.role],
+        ),
+        (
+            Choice(T("No, leave it as it is"), "link.refuse", (str(asked.id),)),
+            Choice(T("Yes, it is mine and gets my rights"), "link.agree", (str(asked.id), terms, "sure")),
+        ),
+        subject=f"link:{asked.id}",
+    )
 
 
 def joined(turn: Turn, asked: Request, merged: Merged) -> None:
@@ -196,8 +220,8 @@ def joined(turn: Turn, asked: Request, merged: Merged) -> None:
     if merged.twice:
         together.append(
             N(
-                "{n} thing that both had done (supported, followed) counts once now.",
-                "{n} things that both had done (supported, followed) count once now.",
+                "{n} thing that both had done counts once now.",
+                "{n} things that both had done count once now.",
                 n=merged.twice,
             )
         )

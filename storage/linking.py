@@ -151,6 +151,11 @@ class Request:
         """What they are together."""
         return people.higher(self.here.role, self.there.role)
 
+    @property
+    def gives_rights(self) -> bool:
+        """Whether the other gets a role by it."""
+        return not self.there.role.covers(self.here.role)
+
 
 def request(session: Session, number: int, person_id: int, now: datetime) -> Request:
     """A request as this person, one of the two, is asked. Raises ``Over``.

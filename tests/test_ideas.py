@@ -13,7 +13,7 @@ from sqlmodel import Session, col, select, update
 
 from bot.adapters.memory import Seen
 from bot.types import ChatRef
-from storage import erasure, ideas, people
+from storage import erasure, ideas, linking, people
 from storage.conversation import Chat
 from storage.engine import open_engine, session_in
 from storage.ideas import Comment, Follow, Idea, NotOpen, NotYours, Status, Support
@@ -1127,7 +1127,21 @@ async def _erases(who: Resident, what: str) -> None:
     await who.presses(what)
 
 
-ACTS = ("support", "unsupport", "comment", "follow", "unfollow", "keep", "all", "withdraw", "hide", "show", "new")
+ACTS = (
+    "support",
+    "unsupport",
+    "comment",
+    "follow",
+    "unfollow",
+    "keep",
+    "all",
+    "withdraw",
+    "hide",
+    "show",
+    "new",
+    "link",
+    "part",
+)
 MOVES = st.lists(st.tuples(st.sampled_from(ACTS), st.integers(0, 3), st.integers(0, 2)), max_size=50)
 
 
@@ -1143,6 +1157,10 @@ def test_whatever_people_do_in_any_order_the_counts_are_true(database: str) -> N
                 session.expire_all()
                 kept = {idea.id: (idea.supports, idea.comments) for idea in session.exec(select(Idea)).all()}
                 assert kept == ideas.recount(session)
+                for table in (Support, Follow):  # nobody counts twice, and nobody without an account
+                    assert set(session.exec(select(table.person_id)).all()) <= set(
+                        session.exec(select(people.Account.person_id)).all()
+                    )
                 for column in (Support.idea_id, Follow.idea_id, Comment.idea_id):
                     assert set(session.exec(select(column)).all()) <= set(kept)
             transaction.rollback()
@@ -1186,7 +1204,18 @@ def _play(session: Session, moves: list[tuple[str, int, int]]) -> None:
                     ideas.unfollow(session, number, person)
                 case "keep" | "all":
                     erasure.erase(session, person, keep_ideas=act == "keep")
-                    who[by] = arrives()
+                    anew = arrives()
+                    who[:] = [anew if one == person else one for one in who]
+                case "link":
+                    kept, gone = sorted((person, who[at]))
+                    if gone != kept:
+                        linking.merge(session, gone, kept, now)
+                        who[:] = [kept if one == gone else one for one in who]
+                case "part":
+                    with contextlib.suppress(linking.Over):
+                        account = people.accounts(session, person)[-1]
+                        linking.unlink(session, account.id or 0, person, now)
+                        who[by] = account.person_id
                 case "withdraw":
                     ideas.withdraw(session, number, person)
                 case "hide" | "show":

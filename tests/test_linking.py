@@ -20,6 +20,7 @@ from tests.conftest import SETTLES, Community, ManualTime, Resident
 NOW = ManualTime().now()
 OVER = "This request is over. Nothing was linked by it. /link begins anew."
 WRONG = "This code does not work: it is wrong, used, or older than 10 minutes. /link makes a new one."
+SURE = "Yes, it is mine and gets my rights"
 YES, NO = "Yes, both accounts are mine", "No, leave it as it is"
 
 
@@ -38,8 +39,10 @@ async def asked(first: Resident, second: Resident) -> None:
 async def linked(first: Resident, second: Resident) -> None:
     """Both have said yes."""
     await asked(first, second)
-    await second.presses(YES)
-    await first.presses(YES)
+    for who in (second, first):
+        await who.presses(YES)
+        if SURE in who.choices:
+            await who.presses(SURE)
 
 
 async def person_of(lab: Community, who: Resident) -> Person:
@@ -139,7 +142,7 @@ async def test_what_both_have_done_comes_together_and_counts_once(
     await linked(anna, anni)
     for who in (anna, anni):
         assert "Ideas: 2. Supported: 3. Comments: 1. Followed: 5." in who.sees
-        assert "2 things that both had done (supported, followed) count once now." in who.sees
+        assert "2 things that both had done count once now." in who.sees
     await counts_are_true(networks)
     kept = await networks.read(lambda db: db.exec(select(Idea.supports).order_by(col(Idea.id))).all())
     assert kept == [1, 1, 1, 0, 0]
@@ -342,8 +345,8 @@ async def test_an_organiser_reads_that_the_other_account_gets_their_rights(netwo
     await asked(anni, olga)  # somebody made them type a code
     lines = olga.sees.split("\n\n")
     assert lines[1] == (
-        "<b>Careful: who uses the other account gets your rights.</b> They will be organiser, as you are, and act in "
-        "the name of the lab."
+        "<b>Careful: whoever uses the other account gets your rights.</b> They will be organiser, as you are, and act "
+        "in the name of the lab."
     )
     assert "Did somebody else send you this code, or ask you for yours? Then say no:" in lines[2]
     assert olga.choices[0] == NO
@@ -351,6 +354,13 @@ async def test_an_organiser_reads_that_the_other_account_gets_their_rights(netwo
     await anni.presses(YES)
     assert (await person_of(networks, anni)).role == Role.PARTICIPANT
     await olga.presses(YES)
+    other = (await person_of(networks, anni)).pseudonym
+    assert olga.sees == (
+        f"<b>“{other}” (Other) will be organiser.</b> Do you have that account before you, on a device of your own?"
+    )
+    assert olga.choices == [NO, SURE]
+    assert (await person_of(networks, anni)).role == Role.PARTICIPANT
+    await olga.presses(SURE)
     assert (await person_of(networks, anni)).role == Role.ORGANISER
     assert "Role: organiser" in anni.sees
     pseudonym = (await person_of(networks, olga)).pseudonym
