@@ -3,12 +3,16 @@
 import asyncio
 import re
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, func, text
 from sqlmodel import Session, SQLModel, col, select, update
 
+from bot.adapters.memory import UNLIMITED, Memory
+from bot.config import Settings
+from bot.types import MessageRef, Pressed
 from storage import erasure, ideas, linking, people
 from storage.conversation import Chat, Dialog
 from storage.engine import Storage, session_in
@@ -219,6 +223,50 @@ async def test_in_a_group_it_leads_to_the_private_chat(networks: Community, anna
     [button] = anna.within(group).screen[-1].buttons
     await anna.says(f"/start {button.start}")
     assert "Your code: " in anna.sees
+
+
+async def test_a_messenger_without_buttons_asks_by_numbers_and_says_how_a_command_begins(settings: Settings) -> None:
+    time = ManualTime()
+    plain = replace(UNLIMITED, choices=0, sign="!", begins=True)
+    lab = Community(settings, [Memory(now=time.now), Memory("other", plain, time.now)], time)
+    await lab.begin()
+    anna, anni = lab.person("anna"), lab.person("anni", on="other")
+    group = lab.group("neighbours", "anni", on="other")
+    await lab.settled()
+    await anni.says("/start")
+    await anni.within(group).says("/link")  # the code comes in the private chat
+    assert all("<code>" not in seen.html for seen in anni.within(group).screen)
+    [code] = re.findall(r"<code>(\S+)</code>", anni.sees)
+    assert f"write: !link {code}" in anni.sees
+    assert "A command begins so: Memory /, Other !" in anni.sees
+    await anna.says(f"/link {code}")
+    assert anni.sees.endswith(f"1. {NO}\n2. {YES}")
+    await anna.presses(YES)
+    await anni.says("2")
+    assert anni.screen[-1].html.startswith("Done: your accounts are one person")
+    assert len(await everybody(lab)) == 1
+    await lab.end()
+
+
+async def test_a_reaction_can_be_taken_back_after_linking(networks: Community, anna: Resident, anni: Resident) -> None:
+    await suggests(anna, "A bench")
+    await asked(anna, anni)
+    questions = [who.screen[-1] for who in (anna, anni)]
+    await anni.says("/ideas 1")
+    card = anni.screen[-1]
+    happened = anni.messenger._happened(anni.chat, "anni")
+    anni.messenger.happen(
+        Pressed(
+            *happened, message=MessageRef(anni.chat, card.id), position=0, revision=card.revision, query="q", mark="$r"
+        )
+    )
+    await networks.settled()
+    for who, question in zip((anna, anni), questions, strict=True):
+        await who.presses(YES, question)
+    assert await networks.read(lambda db: db.get_one(Idea, 1).supports) == 1
+    anni.messenger.retract_own("anni", anni.chat, "$r")
+    await networks.settled()
+    assert await networks.read(lambda db: db.get_one(Idea, 1).supports) == 0
 
 
 # -- who one is afterwards ----------------------------------------------------------------------------------
