@@ -12,7 +12,6 @@ from sqlmodel import Session, SQLModel, col, select, update
 
 from bot.adapters.memory import UNLIMITED, Memory
 from bot.config import Settings
-from bot.types import MessageRef, Pressed
 from storage import erasure, ideas, linking, people
 from storage.conversation import Chat, Dialog
 from storage.engine import Storage, session_in
@@ -254,17 +253,12 @@ async def test_a_reaction_can_be_taken_back_after_linking(networks: Community, a
     questions = [who.screen[-1] for who in (anna, anni)]
     await anni.says("/ideas 1")
     card = anni.screen[-1]
-    happened = anni.messenger._happened(anni.chat, "anni")
-    anni.messenger.happen(
-        Pressed(
-            *happened, message=MessageRef(anni.chat, card.id), position=0, revision=card.revision, query="q", mark="$r"
-        )
-    )
+    mark = anni.messenger.react("anni", anni.chat, card.id, 0)
     await networks.settled()
     for who, question in zip((anna, anni), questions, strict=True):
         await who.presses(YES, question)
     assert await networks.read(lambda db: db.get_one(Idea, 1).supports) == 1
-    anni.messenger.retract_own("anni", anni.chat, "$r")
+    anni.messenger.retract_own("anni", anni.chat, mark)
     await networks.settled()
     assert await networks.read(lambda db: db.get_one(Idea, 1).supports) == 0
 

@@ -556,7 +556,9 @@ async def lives(lab: Community, who: Resident) -> None:
     await who.presses("Send")
     for number in ("1", "2"):
         await who.says(f"/ideas {number}")
-        await who.presses("Support")
+        assert who.choices[0] == "Support"
+        who.messenger.react(who.name, who.chat, who.screen[-1].id, 0)
+        await lab.settled()
         await who.presses("Comment")
         await who.says("Between you and me")
     await who.says("/ideas 1")
@@ -646,7 +648,7 @@ async def test_nothing_refers_to_who_has_erased_themselves(lab: Community, keep:
     person, chat = await ids_of(lab, anna)
     before = referring(await lab.read(everything), person, chat)
     assert {table for table, _ in before} >= {
-        "account", "idea", "support", "follow", "comment", "dialog", "failed", "outbox", "attempt", "link",
+        "account", "idea", "support", "follow", "comment", "dialog", "failed", "outbox", "attempt", "link", "reaction",
     }  # fmt: skip
     await anna.says("/me")
     await anna.presses("Erase everything")

@@ -161,6 +161,14 @@ class Memory:
             )
         )
 
+    def react(self, person: str, chat: ChatRef, message: str, position: int) -> str:
+        """Choose with a reaction, which stays to be seen; ``retract_own`` of the id returned takes it back."""
+        mark = f"{next(self._ids)}"
+        self._log_update(
+            Pressed(*self._happened(chat, person), message=MessageRef(chat, message), position=position, mark=mark)
+        )
+        return mark
+
     def edit_own(self, person: str, chat: ChatRef, message: str, text: str) -> None:
         """Change a message a person has written."""
         command, rest = _command(text)
