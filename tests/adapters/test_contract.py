@@ -220,7 +220,7 @@ async def test_stale_and_forged_presses_are_answered_and_do_nothing(stage: Stage
 
 
 async def test_a_question_in_a_group_opens_the_reply_field_and_a_reply_answers_it(stage: Stage) -> None:
-    group = stage.group("Nordmarkt", "anna", "ben")
+    group = await stage.group("Nordmarkt", "anna", "ben")
     await stage.settled()
     anna, ben = stage.person("anna").within(group), stage.person("ben").within(group)
     [_, question] = await anna.says("/idea")
@@ -240,7 +240,7 @@ async def test_a_question_in_a_group_opens_the_reply_field_and_a_reply_answers_i
 
 
 async def test_another_persons_question_in_a_group_is_not_ours_to_answer(stage: Stage) -> None:
-    group = stage.group("Nordmarkt", "anna", "ben")
+    group = await stage.group("Nordmarkt", "anna", "ben")
     await stage.settled()
     anna, ben = stage.person("anna").within(group), stage.person("ben").within(group)
     await anna.says("/idea A garage\nFor all.")
@@ -261,7 +261,7 @@ async def test_another_persons_question_in_a_group_is_not_ours_to_answer(stage: 
 
 async def test_a_link_under_a_groups_card_leads_to_the_card_in_private(stage: Stage) -> None:
     await with_idea(stage)
-    group = stage.group("Nordmarkt", "anna", "ben")
+    group = await stage.group("Nordmarkt", "anna", "ben")
     await stage.settled()
     await stage.person("anna").within(group).says("/ideas 1")
     card = stage.lines(group)[-1]
@@ -291,19 +291,19 @@ async def test_who_blocks_the_bot_is_left_alone_and_welcome_back(stage: Stage) -
     anna = await with_idea(stage)
     ben = stage.person("ben")
     await ben.says("/ideas 1")
-    stage.hinder("anna")
+    await stage.hinder("anna")
     await ben.presses("Comment")
-    stage.say("ben", ben.chat, "Where shall it stand?", None)
+    await stage.say("ben", ben.chat, "Where shall it stand?", None)
     await stage.handled()
     assert await stage.ask(lambda session: _states(session, "Where shall it stand?")) == ["pending"]
     seen = len(anna.screen)
-    stage.block("anna")
+    await stage.block("anna")
     await stage.settled()
     await _comments(ben, "And when?")
     assert len(anna.screen) == seen
     states = await stage.ask(lambda session: sorted(session.exec(select(Outbox.state).distinct())))
     assert states == [DELIVERED, UNDELIVERABLE]
-    stage.unblock("anna")
+    await stage.unblock("anna")
     [card] = (await anna.says("/ideas 1"))[-1:]
     assert "2 comments." in card.text
     await _comments(ben, "At last!")
@@ -321,11 +321,11 @@ def _states(session: Any, words: str) -> list[str]:
 
 async def test_a_group_that_moves_stays_the_teams_room(stage: Stage) -> None:
     olga = await stage.organiser("olga")
-    room = stage.group("Team", "olga")
+    room = await stage.group("Team", "olga")
     await stage.settled()
     await olga.within(room).says("/team")
     assert "the team's room now" in stage.lines(room)[-1].text
-    moved = stage.move(room, "olga")
+    moved = await stage.move(room, "olga")
     await stage.settled()
     await with_idea(stage)
     assert "#1 A bicycle garage" in stage.lines(moved)[-1].text
@@ -336,7 +336,7 @@ async def test_a_group_that_moves_stays_the_teams_room(stage: Stage) -> None:
 
 async def test_what_is_asked_in_a_topic_is_answered_in_the_topic(stage: Stage) -> None:
     olga = await stage.organiser("olga")
-    topic = stage.topic("Forum", "olga", "anna")
+    topic = await stage.topic("Forum", "olga", "anna")
     await stage.settled()
     anna = stage.person("anna").within(topic)
     [*_, question] = await anna.says("/idea A garage")
@@ -413,7 +413,7 @@ async def test_strange_words_arrive_as_they_are_in_every_field(stage: Stage, wor
     await ben.presses("Choose a pseudonym")
     await ben.says(words)
     await ben.says("/cancel")
-    group = stage.group(words, "ben")
+    group = await stage.group(words, "ben")
     await stage.settled()
     assert await ben.within(group).says(f"{stage.mention} {words}")
     assert await published(stage) == [(line, f"{words}\n{words}", "other", 0, 1)]
@@ -471,14 +471,14 @@ async def test_ten_people_at_once_provoke_no_429_at_telegrams_own_rates(settings
         async with PunctualStage(settings, server) as stage:
             crowd = [stage.person(f"citizen {number}") for number in range(10)]
             for person in crowd:
-                stage.say(person.name, person.chat, "/start", None)
-                stage.say(person.name, person.chat, "/idea A bench\nIn the shade.", None)
-                stage.say(person.name, person.chat, "1", None)
-                stage.say(person.name, person.chat, "/ideas 1", None)
+                await stage.say(person.name, person.chat, "/start", None)
+                await stage.say(person.name, person.chat, "/idea A bench\nIn the shade.", None)
+                await stage.say(person.name, person.chat, "1", None)
+                await stage.say(person.name, person.chat, "/ideas 1", None)
             await stage.settled()
             for person in crowd:
                 assert [line.text[:9] for line in person.screen] == ["Hello! I ", "This is h", "Your idea", "#1 A benc"]
-            notes = [stage.press(person.name, person.chat, person.screen[-1], 0, 0) for person in crowd]
+            notes = [await stage.press(person.name, person.chat, person.screen[-1], 0, 0) for person in crowd]
             await stage.settled()
             assert {note() for note in notes} == {"Thank you, your support for #1 counts."}
             assert (await stage.ask(ideas.recount))[1] == (10, 0)
@@ -528,8 +528,8 @@ async def test_a_fault_while_receiving_loses_and_repeats_nothing(telegram: Teleg
     telegram.server.fail("getUpdates", fault, times=2, retry_after=7)
     crowd = [telegram.person(f"citizen {number}") for number in range(5)]
     for person in crowd:
-        telegram.say(person.name, person.chat, "/idea A bench\nIn the shade.", None)
-        telegram.say(person.name, person.chat, "1", None)
+        await telegram.say(person.name, person.chat, "/idea A bench\nIn the shade.", None)
+        await telegram.say(person.name, person.chat, "1", None)
     await telegram.settled()
     for person in crowd:
         assert [line.text[:9] for line in person.screen] == ["Privacy: ", "This is h", "Your idea"]
@@ -551,8 +551,8 @@ async def test_everybody_is_answered_although_every_fifth_call_fails(telegram: T
     telegram.server.flaky(0.2, (500, 502, "cut_after", "garbage"), seed=7)
     crowd = [telegram.person(f"citizen {number}") for number in range(20)]
     for person in crowd:
-        telegram.say(person.name, person.chat, "/idea A bench\nIn the shade.", None)
-        telegram.say(person.name, person.chat, "1", None)
+        await telegram.say(person.name, person.chat, "/idea A bench\nIn the shade.", None)
+        await telegram.say(person.name, person.chat, "1", None)
     await telegram.settled()
     telegram.server.heal()
     assert len(await published(telegram)) == 20
@@ -565,11 +565,11 @@ async def test_everybody_is_answered_although_every_fifth_call_fails(telegram: T
 async def test_a_group_that_moved_unnoticed_is_found_by_the_next_message(telegram: TelegramStage) -> None:
     telegram.refusable = {"sendMessage"}  # the refusal that tells the new id
     olga = await telegram.organiser("olga")
-    room = telegram.group("Team", "olga")
+    room = await telegram.group("Team", "olga")
     await telegram.settled()
     await olga.within(room).says("/team")
     await telegram.end()
-    moved = telegram.move(room, "olga")
+    moved = await telegram.move(room, "olga")
     telegram.server.jump(900_000_000)  # a day later, what told of it is no longer kept
     telegram.app = telegram.build()
     await telegram.begin()
