@@ -77,6 +77,7 @@ class Someone:
 
     async def says(self, words: str, *, reply_to: Line | None = None) -> list[Line]:
         """Write, and see what is new on the screen then."""
+        await self.stage.comes(self.chat)
         before = len(self.screen)
         self.said = await self.stage.say(self.name, self.chat, words, None if reply_to is None else reply_to.id)
         await self.stage.settled()
@@ -133,9 +134,15 @@ class Someone:
 
 
 class Stage(ABC):
-    """A running bot on one messenger. ``forgives`` lists the outbox states that a story may leave behind."""
+    """A running bot on one messenger. ``forgives`` lists the outbox states that a story may leave behind.
+
+    ``keeps_choices`` says that a message keeps its choices for ever, so that other ones come with a new message;
+    ``notes_in_groups`` that whoever presses in a group is told what came of it, and nobody else.
+    """
 
     mention: str
+    keeps_choices = False
+    notes_in_groups = True
 
     def __init__(self, settings: Settings, time: Time | None = None) -> None:
         self.settings = settings
@@ -235,6 +242,9 @@ class Stage(ABC):
     @abstractmethod
     def person(self, name: str, locale: str = "en") -> Someone:
         """Somebody in their private chat with the bot."""
+
+    async def comes(self, chat: ChatRef) -> None:  # noqa: B027
+        """Somebody meets the bot, where that is needed before a first word in private."""
 
     @abstractmethod
     async def group(self, title: str, *names: str) -> ChatRef:
