@@ -205,15 +205,15 @@ class Router:
         if said.command is not None:
             self._command(turn, said.command, said.text)
             return
-        first, _, rest = said.text.strip().partition(" ")
+        first, *rest = said.text.split(maxsplit=1) or [""]
         if said.mentioned and self.knows(first):
-            self._command(turn, first, rest)
+            self._command(turn, first, "".join(rest))
             return
-        answers_us = turn.chat.private
-        if said.reply_to is not None and not turn.chat.private:
+        if said.reply_to is not None:
             turn.shown = outbox.shown(turn.connection, turn.chat.id, said.reply_to.id)
-            answers_us = turn.shown is not None
-        elif turn.chat.private and len(said.text) <= 64:
+        answers_us = turn.chat.private or turn.shown is not None
+        asks = turn.shown is not None and turn.shown.choices is not None
+        if turn.chat.private and not asks and len(said.text) <= 64:
             turn.shown = outbox.shown_last(turn.connection, turn.chat.id, turn.dialog is not None)
         if answers_us and (choice := self._typed(turn, said.text)) is not None:
             self._choose(turn, choice)
