@@ -172,6 +172,11 @@ class Turn:
         """Whether the bot may begin a private chat on this messenger."""
         return self.lab.limits[self.chat.ref.adapter].begins
 
+    @property
+    def whispers(self) -> bool:
+        """Whether whoever presses can be told something that nobody else sees: with buttons, not with reactions."""
+        return self.lab.limits[self.chat.ref.adapter].choices > 0
+
     # -- what it says ---------------------------------------------------------------------------------------
 
     def say(self, what: Text | Message, *choices: Choice) -> None:
@@ -262,7 +267,7 @@ class Turn:
 
     def toast(self, what: Text) -> None:
         """A short note to whoever pressed; to somebody who typed, or reacted in private, it is said."""
-        if isinstance(self.update, Pressed) and self.lab.limits[self.chat.ref.adapter].choices:
+        if isinstance(self.update, Pressed) and self.whispers:
             self.note = f"{self.words.plain(what)} {self.note or ''}".strip()
         elif self.chat.private or isinstance(self.update, Said):  # a reaction in a room needs no word to everybody
             self.say(what)

@@ -57,6 +57,8 @@ def notice(turn: Turn) -> None:
     """Tell what is stored, once per version, before anything beyond the account's number is stored."""
     if turn.person.notice >= NOTICE_VERSION:
         return
+    if isinstance(turn.update, Pressed) and not (turn.chat.private or turn.whispers):
+        return  # nobody would see it: it comes with their first word, or in private
     people.has_seen_notice(turn.connection, turn.person.id, NOTICE_VERSION)
     if isinstance(turn.update, Pressed):
         turn.toast(T("I keep your account's number and your choice, under a pseudonym. More: /privacy"))
@@ -80,6 +82,8 @@ def start(turn: Turn, payload: str) -> None:
         return
     if turn.person.stopped:
         turn.db.execute(update(Person).where(col(Person.id) == turn.person.id).values(stopped_at=None))
+    if turn.person.notice < NOTICE_VERSION:
+        people.has_seen_notice(turn.connection, turn.person.id, NOTICE_VERSION)
     welcome = T(
         "Hello! I am the bot of {lab}. Here you can say what your town needs, and see and support what others say. "
         "You appear as “{pseudonym}”.",
