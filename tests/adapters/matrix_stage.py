@@ -14,7 +14,6 @@ from bot.config import Settings
 from bot.port import Adapter, Rendered, RetryLater, Sent
 from bot.types import Batch, ChatRef
 from storage.conversation import Chat, Cursor, Received
-from storage.outbox import Outbox
 from tests.adapters.matrix_people import Line as Event
 from tests.adapters.matrix_people import People, Resident
 from tests.adapters.stage import SETTLES, Hurried, Line, Someone, Stage
@@ -76,10 +75,10 @@ class MatrixStage(Stage):
         self._locales: dict[str, str] = {}
         self._inside: dict[str, Resident] = {}
         self._sent: set[str] = set()
-        self._ours: set[str] = set()
         self._files: dict[str, bytes] = {}
         self._stored = asyncio.Event()
         self._hindered: set[str] = set()
+        self._pressed: dict[tuple[str, str, str], str] = {}
         self._more = {"rate": 1e6, "burst": 1000, "reactions": False, "poll": 2.0, **more}
         self._beside = beside
         super().__init__(settings, time or Hurried())
@@ -132,15 +131,10 @@ class MatrixStage(Stage):
     async def rest(self) -> None:
         await super().rest()
         await asyncio.gather(*(resident.catches_up() for resident in {*self._inside.values()}))
-        self._ours = await self.ask(self._externals)
         for room, resident in self._inside.items():
             for event in self.seen(room):
                 if event.msgtype == "m.file" and event.event_id not in self._files:
                     self._files[event.event_id] = await resident.downloads(event)
-
-    @staticmethod
-    def _externals(session: Any) -> set[str]:
-        return set(session.exec(select(Outbox.external).where(col(Outbox.external).is_not(None))))
 
     # -- who is where ---------------------------------------------------------------------------------------
 
@@ -156,7 +150,7 @@ class MatrixStage(Stage):
 
     async def comes(self, chat: ChatRef) -> None:
         owner = chat.id.removeprefix("~")
-        if owner == chat.id or self.rooms.get(owner):
+        if owner == chat.id or owner in self.rooms:
             return
         await self.meets(owner)
         if self._locales[owner] != self.settings.locale:
@@ -223,16 +217,21 @@ class MatrixStage(Stage):
     async def press(
         self, name: str, chat: ChatRef, line: Line, position: int, revision: int | None
     ) -> Callable[[], str | None]:
-        room = await self.room(chat)
-        before = len(self.notes(room))
+        room, resident = await self.room(chat), self.residents[name]
         key = "🔟" if position == 9 else f"{position + 1}\ufe0f\u20e3"
-        self._sent.add(await self.residents[name].reacts(room, line.id, key))
+        if (before := self._pressed.pop((name, line.id, key), None)) is not None:
+            self._sent.add(await resident.redacts(room, before))  # nobody can react so twice
+        self._pressed[name, line.id, key] = await resident.reacts(room, line.id, key)
+        self._sent.add(self._pressed[name, line.id, key])
         if not chat.id.startswith("~"):
             return lambda: None
-        return lambda: next(iter(self.notes(room)[before:]), "")
+        seen = len(self.lines(chat))
+        # A note is a message here, the first one that comes, and without choices.
+        return lambda: next((new.text for new in self.lines(chat)[seen:] if not new.buttons), "")
 
     async def follow(self, someone: Someone, line: Line, position: int) -> None:
-        await someone.presses_at(line, position)
+        group = next(room for room in self._inside if any(seen.event_id == line.id for seen in self.seen(room)))
+        await someone.within(ChatRef("matrix", group)).presses_at(line, position)
         resident = await self.resident(someone.name)
         await resident.catches_up()
         for room in [room for room in resident.invites if resident.invited_by(room) == self.bot]:
@@ -242,7 +241,7 @@ class MatrixStage(Stage):
         await self.settled()
 
     async def block(self, name: str) -> None:
-        room = self.rooms[name].pop()
+        room = self.rooms[name][-1]
         await self.residents[name].leaves(room)
         await self.until(
             lambda session: session.exec(select(Chat).where(Chat.external == room, ~col(Chat.active))).all()
@@ -261,18 +260,9 @@ class MatrixStage(Stage):
         """The bot's messages in a room, as they are there."""
         return [event for event in self._inside[room].lines(room, self.bot) if not event.redacted]
 
-    def notes(self, room: str) -> list[str]:
-        """What the bot has noted there about presses: what it has said beside the outbox."""
-        return [_slashed(event.body) for event in self.seen(room) if event.event_id not in self._ours]
-
     def lines(self, chat: ChatRef) -> list[Line]:
         rooms = self.rooms.get(chat.id[1:], []) if chat.id.startswith("~") else [chat.id]
-        return [
-            _line(event, self._files.get(event.event_id))
-            for room in rooms
-            for event in self.seen(room)
-            if event.event_id in self._ours
-        ]
+        return [_line(event, self._files.get(event.event_id)) for room in rooms for event in self.seen(room)]
 
     async def menu(self, locale: str) -> dict[str, str]:
         raise NotImplementedError("Matrix has no menu of commands")

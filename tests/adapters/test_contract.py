@@ -205,7 +205,7 @@ async def test_a_press_supports_and_the_card_that_was_pressed_shows_it(stage: St
     lines = len(ben.screen)
     assert "Nobody supports it yet." in ben.sees
     assert await ben.presses("Support") is not None
-    assert len(ben.screen) == lines + stage.keeps_choices
+    assert len(ben.screen) == lines + 2 * stage.keeps_choices  # the note, and the card with other choices
     assert "1 person supports it." in ben.sees
     assert ben.choices[0] == "Take my support back"
     assert await ben.presses("Take my support back") == "Your support for #1 is taken back."
@@ -454,7 +454,7 @@ async def test_the_longest_words_arrive_or_are_asked_for_again(stage: Stage, sig
     [(title, text, *_)] = await published(stage)
     assert text == fitting
     ben = stage.person("ben")
-    [_, *card] = await ben.says("/ideas 1")
+    card = await ben.says("/ideas 1")
     assert [words in _joined(card) for words in (title, text, "Nobody supports it")] == [True] * 3
     before = len(ben.screen)
     await ben.presses("Support")
