@@ -68,8 +68,10 @@ def notice(turn: Turn) -> None:
 
 @router.command("start", help=T("Welcome, and the menu"))
 def start(turn: Turn, payload: str) -> None:
-    if (not turn.chat.private or payload) and turn.person.notice < NOTICE_VERSION:
-        turn.say(NOTICE)
+    if turn.person.notice < NOTICE_VERSION:
+        people.has_seen_notice(turn.connection, turn.person.id, NOTICE_VERSION)
+        if not turn.chat.private or payload:
+            turn.say(NOTICE)
     if not turn.chat.private:
         turn.say(T("Hello! Write /idea to suggest something, or /ideas to see what others suggest."))
         return
@@ -82,8 +84,6 @@ def start(turn: Turn, payload: str) -> None:
         return
     if turn.person.stopped:
         turn.db.execute(update(Person).where(col(Person.id) == turn.person.id).values(stopped_at=None))
-    if turn.person.notice < NOTICE_VERSION:
-        people.has_seen_notice(turn.connection, turn.person.id, NOTICE_VERSION)
     welcome = T(
         "Hello! I am the bot of {lab}. Here you can say what your town needs, and see and support what others say. "
         "You appear as “{pseudonym}”.",

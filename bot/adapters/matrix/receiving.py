@@ -262,7 +262,8 @@ class Receiving:
         """What a room's events mean."""
         inviter = next((text(event.get("sender")) for event in events if self._is_invitation(event)), "")
         opening = None if any(map(self._is_arrival, events)) else self._opening(events, room)
-        for event in events:
+        # Whoever has written before we came is welcomed first, and then answered.
+        for event in sorted(events, key=lambda event: not self._is_arrival(event)):
             if event is opening:
                 happened.add(Joined(**self._about("", event, room)), event)
             if not self._is_arrival(event):
