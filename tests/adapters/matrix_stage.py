@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator, Callable
 from html.parser import HTMLParser
 from typing import Any
 
+import aiohttp
 from sqlmodel import col, select
 
 from bot.adapters.matrix import Login, Matrix
 from bot.clock import Time
 from bot.config import Settings
 from bot.port import Adapter, Rendered, RetryLater, Sent
-from bot.types import Batch, ChatRef
+from bot.types import Batch, ChatRef, Unreadable, Update
 from storage.conversation import Chat, Cursor, Received
 from tests.adapters.matrix_people import Line as Event
 from tests.adapters.matrix_people import People, Resident
@@ -31,10 +32,12 @@ class WatchedMatrix(Matrix):
         super().__init__(*args, **more)
         self._stored = stored
         self._hindered = hindered
+        self.updates: list[Update | Unreadable] = []
 
     async def batches(self, cursor: str | None) -> Any:
         batches: AsyncIterator[Batch] = super().batches(cursor)
         async for batch in batches:
+            self.updates += batch.updates
             yield batch
             self._stored.set()
 
@@ -50,6 +53,7 @@ class MatrixStage(Stage):
     ``more`` is what else ``Matrix`` takes. Commands are written ``!idea`` there; stories read them as ``/idea``.
     """
 
+    kind: type[WatchedMatrix] = WatchedMatrix
     keeps_choices = True
     notes_in_groups = False
 
@@ -87,7 +91,7 @@ class MatrixStage(Stage):
 
     def adapters(self) -> list[Adapter]:
         login = Login(self.people.synapse.url, self.account.user_id, password=self.account.password)
-        self.matrix = WatchedMatrix(
+        self.matrix = self.kind(
             login,
             self.settings.data / "matrix",
             display_name="KoSI-Lab",
@@ -119,14 +123,18 @@ class MatrixStage(Stage):
 
     async def handled(self) -> None:
         def all_are(session: Any) -> bool:
-            wanted = list(self._sent)
-            came = session.exec(select(Received.key).where(col(Received.key).in_(wanted))).all()
+            came = set(session.exec(select(Received.key).where(col(Received.key).in_(list(self._sent)))))
             kept = session.exec(select(Cursor.value).where(Cursor.adapter == "matrix")).one()
-            return not {key for key in self._sent - set(came) if f'"{key}"' not in kept}
+            return all(key in came or f'"{key}"' in kept for key in self._sent)
 
         if self._sent:
             await self.until(all_are)
             self._sent.clear()
+
+    async def read(self, *events: str) -> None:
+        """Wait until these events are read that had no key before, and what came of them is delivered."""
+        await self.until(lambda session: all(session.get(Received, ("matrix", key)) for key in events))
+        await self.settled()
 
     async def rest(self) -> None:
         await super().rest()
@@ -135,6 +143,11 @@ class MatrixStage(Stage):
             for event in self.seen(room):
                 if event.msgtype == "m.file" and event.event_id not in self._files:
                     self._files[event.event_id] = await resident.downloads(event)
+
+    async def happened(self, *events: str) -> None:
+        """Wait until these events are handled, and what came of them is delivered."""
+        self._sent.update(events)
+        await self.settled()
 
     # -- who is where ---------------------------------------------------------------------------------------
 
@@ -166,10 +179,14 @@ class MatrixStage(Stage):
         """Somebody invites the bot to a direct chat, and it comes: the room."""
         resident = await self.resident(name)
         room = await resident.direct(self.bot, encrypted=self.encrypted)
-        self.rooms.setdefault(name, []).append(room)
-        self._inside[room] = resident
+        self.enters(name, room)
         await self.arrives(resident, room)
         return room
+
+    def enters(self, name: str, room: str) -> None:
+        """Somebody looks at a room, which is their newest direct chat with the bot if it is one."""
+        self.rooms.setdefault(name, []).append(room)
+        self._inside[room] = self.residents[name]
 
     async def arrives(self, resident: Resident, room: str) -> None:
         """Wait until the bot is in a room, and knows it."""
@@ -201,6 +218,17 @@ class MatrixStage(Stage):
         await self.arrives(resident, moved)
         return ChatRef("matrix", moved)
 
+    async def account_call(self, method: str, path: str, body: Any = None) -> Any:
+        """Ask the homeserver as the bot's account, beside the bot; ``path`` begins after ``/_matrix/client/v3``."""
+        headers = {"Authorization": f"Bearer {self.account.token}"}
+        url = f"{self.people.synapse.url}/_matrix/client/v3{path}"
+        async with (
+            aiohttp.ClientSession(headers=headers) as session,
+            session.request(method, url, json=body) as response,
+        ):
+            assert response.status == 200, await response.text()
+            return await response.json()
+
     # -- what people do -------------------------------------------------------------------------------------
 
     async def say(self, name: str, chat: ChatRef, words: str, reply_to: str | None) -> str:
@@ -229,16 +257,21 @@ class MatrixStage(Stage):
         # A note is a message here, the first one that comes, and without choices.
         return lambda: next((new.text for new in self.lines(chat)[seen:] if not new.buttons), "")
 
+    async def accepts(self, name: str) -> list[str]:
+        """Somebody comes to the chats that the bot has begun with them: their rooms."""
+        resident = await self.resident(name)
+        await resident.catches_up()
+        rooms = [room for room in resident.invites if resident.invited_by(room) == self.bot]
+        for room in rooms:
+            await resident.joins(room)
+            self.enters(name, room)
+        await self.settled()
+        return rooms
+
     async def follow(self, someone: Someone, line: Line, position: int) -> None:
         group = next(room for room in self._inside if any(seen.event_id == line.id for seen in self.seen(room)))
         await someone.within(ChatRef("matrix", group)).presses_at(line, position)
-        resident = await self.resident(someone.name)
-        await resident.catches_up()
-        for room in [room for room in resident.invites if resident.invited_by(room) == self.bot]:
-            await resident.joins(room)
-            self.rooms.setdefault(someone.name, []).append(room)
-            self._inside[room] = resident
-        await self.settled()
+        await self.accepts(someone.name)
 
     async def block(self, name: str) -> None:
         room = self.rooms[name][-1]

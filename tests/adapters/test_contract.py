@@ -2,10 +2,8 @@
 
 import asyncio
 import json
-import shutil
 import threading
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -45,25 +43,6 @@ STRANGE = {
     "emoji": "👩‍👩‍👧‍👦🏳️‍🌈🇩🇪🧑🏽‍🚒" * 4,
 }
 """Words that are neither markup, nor statements, nor templates, whatever they look like."""
-
-
-@pytest.fixture
-def settings(tmp_path: Path, sqlite_template: Path, unused_tcp_port: int) -> Settings:
-    """A lab on SQLite; the addresses are those of the story's own servers."""
-    shutil.copy(sqlite_template, tmp_path / "labbot.db")
-    return _settings(tmp_path, unused_tcp_port)
-
-
-def _settings(folder: Path, port: int, **more: Any) -> Settings:
-    return Settings(
-        _env_file=None,  # type: ignore[call-arg]
-        data=folder,
-        database_url=f"sqlite:///{folder / 'labbot.db'}",
-        name="KoSI-Lab",
-        locale="en",
-        http=f"127.0.0.1:{port}",
-        **more,
-    )
 
 
 WITH_BUTTONS = ("memory", "playground", "telegram", "webhook")
