@@ -55,6 +55,7 @@ class Router:
         self.presses: dict[str, Handler] = {}
         self.undos: dict[str, str] = {}
         self.steps: dict[str, Handler] = {}
+        self.counting: set[str] = set()
         self.makers: dict[str, Maker] = {}
         self.ticks: list[Tick] = []
         self.dues: list[Due] = []
@@ -85,8 +86,13 @@ class Router:
             _put(self.undos, action, undo)
         return self._into(self.presses, action)
 
-    def step(self, name: str) -> Callable[[Handler], Handler]:
-        """``f(turn, text)`` answers what a person writes after ``turn.ask(…, step=name)``."""
+    def step(self, name: str, *, numbers: bool = False) -> Callable[[Handler], Handler]:
+        """``f(turn, text)`` answers what a person writes after ``turn.ask(…, step=name)``.
+
+        With ``numbers`` the answer may be one: then it does not mean a choice under our last message.
+        """
+        if numbers:
+            self.counting.add(name)
         return self._into(self.steps, name)
 
     def maker(self, name: str) -> Callable[[Maker], Maker]:
@@ -158,6 +164,7 @@ class Router:
         ):
             for name, value in theirs.items():
                 _put(mine, name, value)
+        self.counting |= other.counting
         self.ticks += other.ticks
         self.dues += other.dues
         self.edits += other.edits
@@ -282,6 +289,8 @@ class Router:
 
     def _typed(self, turn: Turn, text: str) -> int | None:
         if turn.shown is None or turn.shown.choices is None:
+            return None
+        if turn.dialog is not None and turn.dialog.step in self.counting and text.strip().isdecimal():
             return None
         return chosen(text, [label for label, *_ in json.loads(turn.shown.choices)])
 

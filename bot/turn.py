@@ -48,6 +48,7 @@ class Lab:
     """What every turn knows of the place: its name, languages, topics, commands, and what each messenger can show.
 
     ``spoken`` finds a command, by its name in any language, in the words of a message.
+    ``public_url`` is where the web app is reached from outside, without a slash at its end; "" when it is not.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Lab:
     commands: Mapping[str, Registered]
     limits: Mapping[str, Limits]
     spoken: re.Pattern[str]
+    public_url: str = ""
 
 
 @dataclass(slots=True)
