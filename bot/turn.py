@@ -225,9 +225,13 @@ class Turn:
     def notify(self, people: Iterable[int], what: Text | Message, *choices: Choice) -> None:
         """Tell people something in their private chats, except those who want to hear nothing."""
         message = _message(what, choices)
+        fitted: dict[tuple[str, str], tuple[list[str], str | None]] = {}  # many read the same words
         for chat_id, place in conversation.private_chats(self.connection, people, self.lab.limits):
+            key = place.adapter, place.locale
+            if key not in fitted:
+                fitted[key] = self._fitted(*key, message)
             ref = ChatRef(place.adapter, place.external, place.thread)
-            self._queue(chat_id, ref, place.locale, message, bulk=True)
+            self._queue(chat_id, ref, place.locale, message, bulk=True, fitted=fitted[key])
 
     @contextmanager
     def aside(self) -> Iterator["Turn"]:
@@ -299,11 +303,14 @@ class Turn:
             return None
         return self.update.message.id
 
-    def _fitted(self, adapter: str, locale: str, message: Message) -> tuple[list[str], str | None]:
+    def _fitted(
+        self, adapter: str, locale: str, message: Message, *, question: bool = False
+    ) -> tuple[list[str], str | None]:
         """The parts in which a messenger takes a message, and its choices as a row keeps them."""
         words, limits = self.lab.catalogues[locale], self.lab.limits[adapter]
         labels, stored = _stored(message.choices, words)
-        return fit(self._worded(message, words, limits), labels, limits.choices, limits.text), stored
+        # A question in a group opens the reply field, which leaves no room for buttons.
+        return fit(self._worded(message, words, limits), labels, 0 if question else limits.choices, limits.text), stored
 
     def _worded(self, message: Message, words: Catalogue, limits: Limits) -> str:
         """The words of a message, with commands as this messenger's people write them."""
@@ -326,12 +333,9 @@ class Turn:
         question: bool = False,
         person_id: int | None = None,
         bulk: bool = False,
+        fitted: tuple[list[str], str | None] | None = None,
     ) -> None:
-        words = self.lab.catalogues[locale]
-        labels, stored = _stored(message.choices, words)
-        limits = self.lab.limits[ref.adapter]
-        # A question in a group opens the reply field, which leaves no room for buttons.
-        parts = fit(self._worded(message, words, limits), labels, 0 if question else limits.choices, limits.text)
+        parts, stored = fitted or self._fitted(ref.adapter, locale, message, question=question)
         self.adapters.add(ref.adapter)
         for part in parts:
             last = part is parts[-1]

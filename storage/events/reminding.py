@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, case, delete, exists, func, insert, literal, select, true, update
+from sqlalchemy import Connection, bindparam, case, delete, exists, func, insert, literal, select, text, true, update
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
@@ -226,51 +226,53 @@ class Claimed(NamedTuple):
     hears: bool
 
 
+_nearer = aliased(Reminder)
+_CLAIM = (
+    select(
+        Reminder,
+        Event,
+        Rsvp,
+        exists().where(
+            col(_nearer.event_id) == col(Reminder.event_id),
+            col(_nearer.person_id) == col(Reminder.person_id),
+            col(_nearer.kind) == col(Reminder.kind),
+            col(_nearer.kind) == Kind.REMIND,
+            col(_nearer.ahead) < col(Reminder.ahead),
+            col(_nearer.due_at) <= bindparam("now"),
+            col(_nearer.state) == Outcome.PENDING,
+        ),
+    )
+    .join(Event, col(Event.id) == col(Reminder.event_id))
+    .join(
+        Rsvp,
+        (col(Rsvp.event_id) == col(Reminder.event_id)) & (col(Rsvp.person_id) == col(Reminder.person_id)),
+        isouter=True,
+    )
+    .where(_reminder.c.state == text("'pending'"), col(Reminder.due_at) <= bindparam("now"))
+    .order_by(col(Reminder.due_at), col(Reminder.id))
+    .limit(bindparam("most"))
+)
+_END = update(_reminder).where(_reminder.c.id.in_(bindparam("rows", expanding=True))).values(state=bindparam("b_state"))
+
+
 def claim(session: Session, now: datetime, most: int) -> list[Claimed]:
     """Some of the rows that are due, the earliest first; from now on they count as done (see ``expire``)."""
-    nearer = aliased(Reminder)
-    superseded = exists().where(
-        col(nearer.event_id) == col(Reminder.event_id),
-        col(nearer.person_id) == col(Reminder.person_id),
-        col(nearer.kind) == col(Reminder.kind),
-        col(nearer.kind) == Kind.REMIND,
-        col(nearer.ahead) < col(Reminder.ahead),
-        col(nearer.due_at) <= now,
-        col(nearer.state) == Outcome.PENDING,
-    )
-    query = (
-        select(Reminder, Event, Rsvp, superseded)
-        .join(Event, col(Event.id) == col(Reminder.event_id))
-        .join(
-            Rsvp,
-            (col(Rsvp.event_id) == col(Reminder.event_id)) & (col(Rsvp.person_id) == col(Reminder.person_id)),
-            isouter=True,
-        )
-        .where(_reminder.c.state == "pending", col(Reminder.due_at) <= now)
-        .order_by(col(Reminder.due_at), col(Reminder.id))
-        .limit(most)
-    )
-    found = session.execute(query).all()
-    people = {reminder.person_id for reminder, *_ in found if reminder.person_id is not None}
+    found = session.execute(_CLAIM, {"now": now, "most": most}).all()
+    people = {row[0].person_id for row in found if row[0].person_id is not None}
     hear = reachable(session, people)
-    session.execute(
-        update(Reminder)
-        .where(col(Reminder.id).in_([reminder.id for reminder, *_ in found]))
-        .values(state=Outcome.DONE),
-        execution_options={"synchronize_session": False},
-    )
+    _end(session, [row[0] for row in found], Outcome.DONE)
     return [Claimed(row[0], row[1], row[2], row[3], row[0].person_id in hear) for row in found]
+
+
+def _end(session: Session, reminders: Sequence[Reminder], outcome: Outcome) -> None:
+    if reminders:
+        values = {"rows": [reminder.id for reminder in reminders], "b_state": outcome.value}
+        session.connection().execute(_END, values)
 
 
 def expire(session: Session, reminders: Sequence[Reminder]) -> None:
     """These were of no use any more: nobody was told."""
-    if reminders:
-        session.execute(
-            update(Reminder)
-            .where(col(Reminder.id).in_([reminder.id for reminder in reminders]))
-            .values(state=Outcome.EXPIRED),
-            execution_options={"synchronize_session": False},
-        )
+    _end(session, reminders, Outcome.EXPIRED)
 
 
 def is_useful(claimed: Claimed, now: datetime) -> bool:
@@ -283,15 +285,17 @@ def is_useful(claimed: Claimed, now: datetime) -> bool:
     return now < (event.ends_at + FEEDBACK_UNTIL if reminder.kind == Kind.FEEDBACK else event.starts_at)
 
 
+_REACHABLE = (
+    select(col(Person.id))
+    .join(Account, col(Account.person_id) == col(Person.id))
+    .join(Chat, col(Chat.account_id) == col(Account.id))
+    .where(col(Person.id).in_(bindparam("people", expanding=True)), col(Person.stopped_at).is_(None), col(Chat.active))
+)
+
+
 def reachable(session: Session, people: Iterable[int | None]) -> set[int]:
     """Who of these can be told something: they have a chat with us, and have not said /stop."""
-    query = (
-        select(col(Person.id))
-        .join(Account, col(Account.person_id) == col(Person.id))
-        .join(Chat, col(Chat.account_id) == col(Account.id))
-        .where(col(Person.id).in_(list(people)), col(Person.stopped_at).is_(None), col(Chat.active))
-    )
-    return set(session.execute(query).scalars())
+    return set(session.connection().execute(_REACHABLE, {"people": list(people)}).scalars())
 
 
 def prune(session: Session, now: datetime) -> None:
