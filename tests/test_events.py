@@ -12,7 +12,7 @@ from sqlmodel import Session, col, select
 
 from bot.adapters.memory import Seen
 from bot.types import ChatRef
-from storage import erasure
+from storage import linking
 from storage.engine import Storage, session_in
 from storage.events import listing, places, planning, reminding
 from storage.events.places import TooMany
@@ -618,21 +618,17 @@ async def test_two_people_who_were_one_have_one_answer_the_better(lab: Community
     await ben.says(f"/events {first} +1")
     await comes(anna, second)
 
-    def merge(session: Session) -> tuple[list[tuple[int, str, int]], list[int], int]:
-        people = session.exec(select(Rsvp.person_id).distinct().order_by(col(Rsvp.person_id))).all()
-        kept, gone = people
-        planning.merge(session.connection(), gone, kept, lab.time.now())
-        session.expire_all()
+    def merge(session: Session) -> tuple[int, list[tuple[int, str, int]], set[int]]:
+        kept, gone = session.exec(select(Rsvp.person_id).distinct().order_by(col(Rsvp.person_id))).all()
+        twice = linking.merge(session, gone, kept, lab.time.now()).twice
         rows = session.exec(select(Rsvp).order_by(col(Rsvp.event_id))).all()
-        left = len(session.exec(select(Reminder).where(Reminder.person_id == gone)).all())
-        erasure.erase(session, gone, keep_ideas=True)
         return (
+            twice,
             [(rsvp.event_id, rsvp.state, rsvp.companions) for rsvp in rows],
-            [rsvp.person_id - kept for rsvp in rows],
-            left,
+            {rsvp.person_id - kept for rsvp in rows},
         )
 
-    assert await lab.read(merge) == ([(1, "yes", 1), (2, "yes", 0)], [0, 0], 0)
+    assert await lab.read(merge) == (1, [(1, "yes", 1), (2, "yes", 0)], {0})
     lines = await lab.read(lambda session: [(line.number, line.going, line.maybe) for line in listing.export(session)])
     assert lines == [(1, 2, 0), (2, 1, 0)]
 

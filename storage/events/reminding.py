@@ -295,7 +295,8 @@ _REACHABLE = (
 
 def reachable(session: Session, people: Iterable[int | None]) -> set[int]:
     """Who of these can be told something: they have a chat with us, and have not said /stop."""
-    return set(session.connection().execute(_REACHABLE, {"people": list(people)}).scalars())
+    rows = session.connection().execute(_REACHABLE, {"people": list(people)}).scalars()
+    return {person for person in rows if person is not None}
 
 
 def prune(session: Session, now: datetime) -> None:
