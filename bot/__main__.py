@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -40,6 +40,7 @@ class Export(StrEnum):
     """What can be exported."""
 
     IDEAS = "ideas"
+    EVENTS = "events"
     PEOPLE = "people"
 
 
@@ -96,7 +97,7 @@ async def _run(settings: Settings, reset_cross_signing: bool = False) -> int:
         print(f"LABBOT_LOCALE: {error}", file=sys.stderr)
         return BAD_SETTINGS
     host, port = settings.http_address
-    site = web.create(bot.metrics.registry, bot.health, hooks)
+    site = web.create(bot.metrics.registry, bot.health, hooks, bot.calendar)
     async with AsyncExitStack() as serving:
         try:
             await serving.enter_async_context(web.serve(site, host, port))
@@ -174,13 +175,19 @@ def invite(role: Annotated[Invited, typer.Argument()] = Invited.ORGANISER) -> No
 
 @app.command()
 def export(what: Export, format: Annotated[Format, typer.Option("--format")] = Format.JSON) -> None:
-    """Print ideas or people, one JSON object a line, or as CSV."""
+    """Print ideas, events or people, one JSON object a line, or as CSV."""
     from storage import ideas, people
+    from storage.events import listing
 
     settings = _settings()
     _migrated(settings)
     with _session(settings) as session:
-        rows: Iterator[NamedTuple] = ideas.export(session) if what is Export.IDEAS else people.export(session)
+        exported: dict[Export, Callable[[Session], Iterator[NamedTuple]]] = {
+            Export.IDEAS: ideas.export,
+            Export.EVENTS: listing.export,
+            Export.PEOPLE: people.export,
+        }
+        rows = exported[what](session)
         try:
             _print_rows(rows, format)
             sys.stdout.flush()

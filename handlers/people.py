@@ -1,6 +1,7 @@
 """People: the welcome, the privacy notice, language, roles, and what is stored about somebody."""
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
@@ -11,11 +12,13 @@ from sqlmodel import Session, SQLModel, col, select, update
 from bot.router import Router
 from bot.turn import Turn, Where
 from bot.types import Attachment, Choice, Lines, Message, Pressed, Said, T, Text, Verbatim
+from handlers.events.finding import about
 from handlers.help import menu
 from handlers.ideas.showing import show
 from handlers.ideas.words import author_has_left, is_the_labs
 from storage import erasure, people
 from storage.conversation import Chat, Dialog, Failed
+from storage.events.tables import Attendee, Event, EventRoom, Reminder, Rsvp
 from storage.ideas import Comment, Follow, Idea, Support
 from storage.linking import Link
 from storage.outbox import Outbox
@@ -77,6 +80,9 @@ def start(turn: Turn, payload: str) -> None:
         return
     if payload.startswith("idea-"):
         show(turn, payload.removeprefix("idea-"))
+        return
+    if (event := re.fullmatch(r"event-(\d{1,9})(?:-(\d{6}))?", payload)) is not None:
+        about(turn, event[1], event[2] or "")
         return
     command = turn.lab.commands.get(payload)
     if command is not None and command.where is Where.PRIVATE and turn.may(command.role):
@@ -332,6 +338,11 @@ EXPORTED: dict[str, tuple[type[SQLModel], Callable[[int], Any]]] = {
     "support": (Support, lambda person: col(Support.person_id) == person),
     "follow": (Follow, lambda person: col(Follow.person_id) == person),
     "comment": (Comment, lambda person: col(Comment.author_id) == person),
+    "rsvp": (Rsvp, lambda person: col(Rsvp.person_id) == person),
+    "reminder": (Reminder, lambda person: col(Reminder.person_id) == person),
+    "attendee": (Attendee, lambda person: col(Attendee.person_id) == person),
+    "event_room": (EventRoom, lambda person: col(EventRoom.chat_id).in_(erasure.private_chats(person))),
+    "event": (Event, lambda person: col(Event.author_id) == person),
     "dialog": (Dialog, lambda person: col(Dialog.person_id) == person),
     "link": (Link, lambda person: or_(col(Link.person_id) == person, col(Link.other_id) == person)),
     "attempt": (Attempt, lambda person: col(Attempt.person_id) == person),

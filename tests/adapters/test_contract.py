@@ -136,7 +136,7 @@ async def test_the_first_contact_is_a_welcome_with_a_notice_and_a_menu(stage: St
     [welcome] = await anna.says("/start")
     assert "the bot of KoSI-Lab" in welcome.text
     assert "Privacy:" in welcome.text
-    assert welcome.buttons == ("Suggest an idea", "See ideas", "Language", "Help")
+    assert welcome.buttons == ("Suggest an idea", "See ideas", "What is on", "Language", "Help")
     [menu] = await anna.says("Hm?")
     assert menu.buttons == welcome.buttons
     assert "Was möchtest du tun?" in (await stage.person("bernd", "de").says("Hm?"))[-1].text
