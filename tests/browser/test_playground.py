@@ -140,6 +140,21 @@ async def test_another_tab_sees_the_same_and_a_script_stays_text(visitor: Visito
         await at_rest(visitor, *others)
 
 
+async def test_a_tab_that_is_hidden_draws_only_when_it_is_looked_at(visitor: Visitor, looking: Looking) -> None:
+    hide = """hidden => {
+        Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+        document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    async with looking(visitor) as page, looking(visitor) as behind:
+        await behind.evaluate(hide, True)
+        await writes(panes(page)[0], "/start")
+        await at_rest(visitor, page)
+        assert await bodies(panes(behind)[0]) == []
+        await behind.evaluate(hide, False)
+        await at_rest(visitor, behind)
+        assert await bodies(panes(behind)[0]) == await bodies(panes(page)[0])
+
+
 async def test_what_somebody_edits_or_takes_back_changes_before_the_others_eyes(
     visitor: Visitor, looking: Looking
 ) -> None:

@@ -186,7 +186,7 @@ class Pane {
   }
 
   look() {
-    if (this.visible && this.atEnd && markRead(this.person.id, this.chat, chats.get(this.chat).total)) drawAllTabs();
+    if (this.visible && this.atEnd && markRead(this.person.id, this.chat, chats.get(this.chat).total)) later(drawAllTabs);
   }
 
   ends() { // the way on, where a chat goes on beyond the page
@@ -471,7 +471,9 @@ async function load() {
   }
 }
 
+let missed = false;
 function happened(kind, data) {
+  if (document.hidden) { missed = true; return; } // who is not looked at draws nothing
   if (kind === "message") arrived(data);
   if (kind === "note") noted(data);
   if (kind === "clock") clocked(data);
@@ -519,8 +521,10 @@ for (const button of document.querySelectorAll("#clock button")) {
     if (clock) clocked(clock);
   });
 }
-document.addEventListener("visibilitychange", () => { for (const pane of panes) pane.look(); });
-addEventListener("storage", () => { if (panes.length) later(drawAllTabs); });
+document.addEventListener("visibilitychange", () => {
+  if (missed && !document.hidden) { missed = false; sync(); } else for (const pane of panes) pane.look();
+});
+addEventListener("storage", ({ key }) => { if (key?.startsWith("labbot.read.") && !document.hidden) later(drawAllTabs); });
 addEventListener("resize", () => { for (const pane of panes) pane.look(); });
 setInterval(ticked, 1000);
 listen();
