@@ -39,6 +39,7 @@ bench: $(VENV)/ready .venv-peers/ready
 	$(BIN)/python bench/throughput.py --labbot-text /start
 	$(BIN)/python bench/stages.py
 	$(BIN)/python bench/scale.py
+	$(BIN)/python bench/playground.py
 
 # The exact versions of the locks, checked by hash; the project itself last, so that it may change freely.
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import os
 import re
 import shutil
 import statistics
@@ -141,7 +140,7 @@ def main() -> None:
         begun = time.perf_counter()
         server = subprocess.Popen(
             [sys.executable, "-m", "bot", "demo", "--port", "0", "--data", folder],
-            cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env=os.environ | {"LABBOT_LOG": "text:error"},
+            cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         try:
             assert server.stdout is not None
