@@ -104,7 +104,8 @@ async def at_rest(visitor: Visitor, *pages: Any) -> None:
     }
     for page in pages:
         await page.wait_for_function(
-            """told => Object.entries(told).every(([chat, messages]) => messages.every(([id, version]) =>
-                 chats.get(chat)?.messages.some(one => one.id === id && one.version === version)))""",
+            """told => !waiting && !syncing && Object.entries(told).every(
+                 ([chat, messages]) => messages.every(([id, version]) =>
+                   chats.get(chat)?.messages.some(one => one.id === id && one.version === version)))""",
             arg=told,
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +87,12 @@ async def test_an_idea_is_suggested_supported_and_decided_on_before_ones_eyes(
         await at_rest(busy, page)
         await film.shoot(2)
         await choice(ben, "Support").click()
+        await ben.locator(".note", has_text="your support for #13 counts").wait_for()
         await at_rest(busy, page)
         await film.shoot(2.5)
-        assert "your support for #13 counts" in await ben.locator(".note").inner_text()
         assert "1 person supports it" in await ben.locator("article").last.inner_text()
         await card.get_by_role("button", name="Aufgreifen").click()
+        await rosa.locator(".note", has_text="#13").wait_for()
         await at_rest(busy, page)
         await film.shoot(3)
         assert "aufgegriffen" in await card.inner_text()
@@ -213,7 +215,9 @@ async def test_what_is_typed_fast_arrives_in_the_order_it_was_typed(visitor: Vis
         anna = panes(page)[0]
         await tab(anna, MARKET).click()
         await page.route("**/api/say", wait_at_first)
-        for line in lines:
+        async with page.expect_request("**/api/say"):
+            await writes(anna, lines[0])
+        for line in lines[1:]:
             await writes(anna, line)
         assert len(begun) == 1  # the others wait for the slow one
         slow.set()
@@ -244,11 +248,13 @@ async def test_the_clock_goes_on_for_all_who_look(visitor: Visitor, looking: Loo
     async with looking(visitor) as page, looking(visitor) as elsewhere:
         for _ in range(2):
             await page.locator("#clock button", has_text="Tag").click()
-        tomorrow = (visitor.stage.time.now()).astimezone().strftime("%d.%m.%y")
         await elsewhere.locator("#time", has_text="geht vor").wait_for()
         await writes(panes(page)[0], "/start")
-        await at_rest(visitor, elsewhere)
-        assert tomorrow in await panes(elsewhere)[0].locator("article .who").last.inner_text()
+        await at_rest(visitor, page, elsewhere)
+        answered = datetime.fromisoformat((await visitor.sees("p-anna"))[-1]["at"])
+        assert timedelta(hours=47) < answered - datetime.now(UTC) <= timedelta(hours=48)
+        shown = await panes(elsewhere)[0].locator("article .who").last.inner_text()
+        assert answered.astimezone().strftime("%d.%m.%y") in shown
         await page.locator("#clock button", has_text="Jetzt").click()
         await elsewhere.locator("#time:not(:has-text('geht vor'))").wait_for()
 
