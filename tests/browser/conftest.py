@@ -78,7 +78,8 @@ def looking(chromium: Any, pictures: Path, request: pytest.FixtureRequest) -> Lo
             try:
                 yield page
             except BaseException:
-                await page.screenshot(path=pictures / f"failed-{request.node.name}.png")
+                if not page.is_closed():
+                    await page.screenshot(path=pictures / f"failed-{request.node.name}.png")
                 raise
             assert [words for words in complaints if forbidden not in words] == []
         finally:

@@ -1,6 +1,7 @@
 """The playground in a real browser: what people see, hear and reach with a keyboard."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,9 +33,18 @@ async def visitor(tmp_path: Path, sqlite_template: Path) -> AsyncIterator[Visito
         yield one
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def moved_in(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Path:
+    """The folder of a playground whose people have been busy, to be copied."""
+    folder = tmp_path_factory.mktemp("community")
+    async with opened(folder, sqlite_template, empty=False):
+        return folder
+
+
 @pytest_asyncio.fixture(loop_scope="session")
-async def busy(tmp_path: Path, sqlite_template: Path) -> AsyncIterator[Visitor]:
+async def busy(tmp_path: Path, sqlite_template: Path, moved_in: Path) -> AsyncIterator[Visitor]:
     """A playground whose people have been busy."""
+    shutil.copytree(moved_in, tmp_path, dirs_exist_ok=True)
     async with opened(tmp_path, sqlite_template, empty=False) as one:
         yield one
 
@@ -140,6 +150,21 @@ async def test_another_tab_sees_the_same_and_a_script_stays_text(visitor: Visito
         await page.close()  # the one that listened for all
         await writes(panes(others[0])[2], "/start")
         await at_rest(visitor, *others)
+
+
+async def test_what_happens_while_the_page_catches_up_is_not_missed(visitor: Visitor, looking: Looking) -> None:
+    async def late(route: Any) -> None:
+        answer = await route.fetch()
+        visitor.stage.messenger.say("rosa", ChatRef("playground", f"g-{MARKET}"), "Gerade eben")
+        await page.wait_for_function("meanwhile.length > 0")
+        await route.fulfill(response=answer)
+
+    async with looking(visitor) as page:
+        anna = panes(page)[0]
+        await tab(anna, MARKET).click()
+        await page.route("**/api/state*", late)
+        visitor.stage.messenger.tell("hello", {})  # as after a lost connection
+        await anna.get_by_text("Gerade eben").wait_for()
 
 
 async def test_a_tab_that_is_hidden_draws_only_when_it_is_looked_at(visitor: Visitor, looking: Looking) -> None:

@@ -435,12 +435,13 @@ function ticked() {
   if (shown.textContent !== line) shown.textContent = line;
 }
 
-let syncing = null, again = false;
+let syncing = null, again = false, meanwhile = []; // what arrives during a sync may be newer than what it brings
 async function sync() {
   if (syncing) { again = true; return; }
   syncing = load();
   await syncing;
   syncing = null;
+  for (const message of meanwhile.splice(0)) arrived(message);
   if (again) { again = false; sync(); }
 }
 
@@ -474,7 +475,7 @@ async function load() {
 let missed = false;
 function happened(kind, data) {
   if (document.hidden) { missed = true; return; } // who is not looked at draws nothing
-  if (kind === "message") arrived(data);
+  if (kind === "message") syncing ? meanwhile.push(data) : arrived(data);
   if (kind === "note") noted(data);
   if (kind === "clock") clocked(data);
   if (kind === "hello") sync();
