@@ -76,12 +76,15 @@ class App:
             name: Outbox(adapter, self.storage, self.router.make, self.time, self.metrics)
             for name, adapter in self.adapters.items()
         }
-        self.dispatch = Dispatch(self.storage, self.router, self.lab, self.time, self.metrics, self._wake)
-        self.clock = Clock(self.router.ticks, self.dispatch.tick)
+        self.dispatch = Dispatch(self.storage, self.router, self.lab, self.time, self.metrics, self._wake, self._rearm)
+        self.clock = Clock(self.router.ticks, self.dispatch.tick, self.router.dues, self.dispatch.due, self.time)
 
     def _wake(self, adapter: str) -> None:
         if adapter in self.outboxes:
             self.outboxes[adapter].wake()
+
+    def _rearm(self, at: datetime) -> None:
+        self.clock.rearm(at)
 
     async def run(self, stop: asyncio.Event) -> bool:
         """Run until ``stop`` is set. False when every messenger has refused our account."""

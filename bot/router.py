@@ -4,8 +4,10 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
+from sqlalchemy import Connection
 from sqlmodel import Session
 
 from bot.choices import chosen
@@ -32,6 +34,15 @@ class Tick:
     handler: Callable[[Turn], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A function the clock calls when the earliest of its rows falls due; ``next_due`` tells when that is."""
+
+    name: str
+    next_due: Callable[[Connection], datetime | None]
+    handler: Callable[[Turn], None]
+
+
 class Duplicate(Exception):
     """Two functions claim the same command, step, press or place."""
 
@@ -46,6 +57,7 @@ class Router:
         self.steps: dict[str, Handler] = {}
         self.makers: dict[str, Maker] = {}
         self.ticks: list[Tick] = []
+        self.dues: list[Due] = []
         self.singles: dict[str, Handler] = {}
         self.edits: list[Callable[[Turn, str], bool]] = []
         self.retractions: list[Callable[[Turn], bool]] = []
@@ -86,6 +98,20 @@ class Router:
 
         def register(handler: Handler) -> Handler:
             self.ticks.append(Tick(f"{handler.__module__}.{handler.__qualname__}", minutes, handler))
+            return handler
+
+        return register
+
+    def due(self, next_due: Callable[[Connection], datetime | None]) -> Callable[[Handler], Handler]:
+        """``f(turn)`` handles some of the rows that are due, and is called again while more are.
+
+        ``next_due(connection)`` is the earliest time at which one is (UTC), by one indexed query, ``None`` for never.
+        A call is one transaction, so it takes a bounded number of rows, and leaves none of those due. Whoever stores
+        a row says so: ``turn.due(at)``.
+        """
+
+        def register(handler: Handler) -> Handler:
+            self.dues.append(Due(f"{handler.__module__}.{handler.__qualname__}", next_due, handler))
             return handler
 
         return register
@@ -133,6 +159,7 @@ class Router:
             for name, value in theirs.items():
                 _put(mine, name, value)
         self.ticks += other.ticks
+        self.dues += other.dues
         self.edits += other.edits
         self.retractions += other.retractions
 

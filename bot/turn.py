@@ -126,6 +126,8 @@ class Turn:
         self._queued: list[dict[str, Any]] = []
         self.adapters: set[str] = set()
         """The messengers that have something to deliver after this turn."""
+        self.due_at: datetime | None = None
+        """The earliest time at which something falls due because of this turn."""
 
     # -- what it reads --------------------------------------------------------------------------------------
 
@@ -266,6 +268,10 @@ class Turn:
             self.note = f"{self.words.plain(what)} {self.note or ''}".strip()
         elif self.chat.private or isinstance(self.update, Said):  # a reaction in a room needs no word to everybody
             self.say(what)
+
+    def due(self, at: datetime) -> None:
+        """A row of this turn falls due then: the clock shall not look away longer (see ``Router.due``)."""
+        self.due_at = at if self.due_at is None else min(at, self.due_at)
 
     # -- for the dispatcher ---------------------------------------------------------------------------------
 
