@@ -1,8 +1,10 @@
 """Catalogues: a Text and a locale become words; dates and numbers by Babel."""
 
 import gettext
+import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime
+from html import unescape
 from io import BytesIO
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -14,9 +16,10 @@ from babel.messages.pofile import read_po
 from babel.numbers import format_decimal
 from markupsafe import escape
 
-from bot.types import Lines, N, T, Text, Verbatim
+from bot.types import Formatted, Lines, N, T, Text, Verbatim
 
 SOURCE_LOCALE = "en"
+_TAG = re.compile(r"<[^>]*>")
 FOLDER = Path(__file__).parent.parent / "locales"
 
 
@@ -28,7 +31,7 @@ class Catalogue:
         self._babel = Locale.parse(locale, sep="-")
         self.name = self.called(self)
         self._translations = translations
-        self._zone = zone
+        self.zone = zone
 
     def called(self, other: "Catalogue") -> str:
         """What this language calls another one."""
@@ -53,6 +56,8 @@ class Catalogue:
                 template, args = self._translations.ngettext(text.singular, text.plural, text.n), text.args
             case Verbatim():
                 return said(text.words)
+            case Formatted():
+                return text.html if said is _escaped else unescape(_TAG.sub("", text.html))
             case Lines():
                 return text.between.join([self._render(part, said) for part in text.parts])
             case _:
@@ -70,8 +75,8 @@ class Catalogue:
         if isinstance(value, str):
             return value
         if isinstance(value, datetime):
-            local = value.astimezone(self._zone)
-            hour = format_time(local, "short", tzinfo=self._zone, locale=self._babel)
+            local = value.astimezone(self.zone)
+            hour = format_time(local, "short", tzinfo=self.zone, locale=self._babel)
             return f"{format_date(local, 'medium', locale=self._babel)}, {hour}"
         if isinstance(value, date):
             return format_date(value, "medium", locale=self._babel)

@@ -14,7 +14,12 @@ from bot.types import Attachment, Choice, Lines, Message, Pressed, Said, T, Text
 from handlers.help import menu
 from handlers.ideas.showing import show
 from handlers.ideas.words import author_has_left, is_the_labs
-from storage import erasure, people
+from storage import erasure, outbox, people
+from storage.announcements import ledger
+from storage.announcements.asking import Question
+from storage.announcements.ledger import Delivery
+from storage.announcements.subscribing import QuietHours, Subscription
+from storage.announcements.writing import Announcement
 from storage.conversation import Chat, Dialog, Failed
 from storage.ideas import Comment, Follow, Idea, Support
 from storage.linking import Link
@@ -184,6 +189,8 @@ def claim_code(turn: Turn, code: str) -> None:
 @router.command("stop", help=T("I no longer write to you on my own"))
 def stop(turn: Turn, _text: str) -> None:
     turn.db.execute(update(Person).where(col(Person.id) == turn.person.id).values(stopped_at=turn.now))
+    ledger.let_go(turn.db, turn.person.id)
+    outbox.take_back_news(turn.connection, erasure.private_chats(turn.person.id))
     turn.done()
     turn.say(
         T(
@@ -330,6 +337,14 @@ EXPORTED: dict[str, tuple[type[SQLModel], Callable[[int], Any]]] = {
     "comment": (Comment, lambda person: col(Comment.author_id) == person),
     "dialog": (Dialog, lambda person: col(Dialog.person_id) == person),
     "link": (Link, lambda person: or_(col(Link.person_id) == person, col(Link.other_id) == person)),
+    "announcement": (
+        Announcement,
+        lambda person: or_(col(Announcement.author_id) == person, col(Announcement.second_id) == person),
+    ),
+    "delivery": (Delivery, lambda person: col(Delivery.person_id) == person),
+    "subscription": (Subscription, lambda person: col(Subscription.person_id) == person),
+    "quiet_hours": (QuietHours, lambda person: col(QuietHours.person_id) == person),
+    "question": (Question, lambda person: col(Question.person_id) == person),
     "attempt": (Attempt, lambda person: col(Attempt.person_id) == person),
     "reaction": (Reaction, lambda person: col(Reaction.person_id) == person),
     "failed": (Failed, lambda person: col(Failed.person_id) == person),

@@ -19,7 +19,7 @@ from bot.config import Settings
 from bot.metrics import Metrics
 from bot.outbox import AHEAD, Outbox
 from bot.port import Limits, Rendered, RetryLater, Sent, Undeliverable
-from bot.types import ChatRef, MessageRef
+from bot.types import ChatRef, File, MessageRef
 from storage import conversation, outbox
 from storage.conversation import chat_table
 from storage.engine import Storage, Unavailable
@@ -88,16 +88,22 @@ def no_files(_session: Session, _maker: str, _args: Iterable[str]) -> bytes:
     raise AssertionError("nobody has asked for a file")
 
 
+async def no_fetch(_file: File) -> bytes:
+    raise AssertionError("nobody has passed a file on")
+
+
 class Post:
     """The outbox of one messenger, and chats to write to."""
 
-    def __init__(self, storage: Storage, limits: Limits = UNLIMITED, make: Any = no_files) -> None:
+    def __init__(
+        self, storage: Storage, limits: Limits = UNLIMITED, make: Any = no_files, fetch: Any = no_fetch
+    ) -> None:
         self.storage = storage
         self.time = ManualTime()
         self.messenger = Watched(limits, self.time)
         self.metrics = Metrics()
         self.make = make
-        self.outbox = Outbox(self.messenger, storage, make, self.time, self.metrics)
+        self.outbox = Outbox(self.messenger, storage, make, fetch, self.time, self.metrics)
 
     async def chat(self, name: str, *, private: bool = True) -> int:
         """A chat that both the messenger and the bot know."""
@@ -453,7 +459,7 @@ async def test_a_message_taken_back_is_gone_and_one_not_yet_sent_is_never_sent(p
         await post.revise(shown, None)
         await post.rests()
         assert post.shows("anna") == []
-    post.outbox = Outbox(post.messenger, post.storage, no_files, post.time, post.metrics)
+    post.outbox = Outbox(post.messenger, post.storage, no_files, no_fetch, post.time, post.metrics)
     [never] = await post.queue(anna, "never seen")
     await post.revise(never, None)
     async with post.delivering():
@@ -604,7 +610,7 @@ async def test_after_a_crash_only_what_was_in_flight_is_repeated_and_under_the_s
     await asyncio.wait({running}, timeout=SETTLES)
     assert post.messenger.under_way == 0
     post.messenger.answers.set()
-    post.outbox = Outbox(post.messenger, storage, no_files, post.time, post.metrics)
+    post.outbox = Outbox(post.messenger, storage, no_files, no_fetch, post.time, post.metrics)
     async with post.delivering():
         await post.rests()
     assert sorted(key.rpartition(".")[0] for key in post.messenger.keys) == sorted(
@@ -627,7 +633,7 @@ async def test_an_outcome_the_database_does_not_take_is_stored_later(post: Post)
                 raise faults.pop()
             return await self.real.run(job)
 
-    post.outbox = Outbox(post.messenger, Faulty(), no_files, post.time, post.metrics)
+    post.outbox = Outbox(post.messenger, Faulty(), no_files, no_fetch, post.time, post.metrics)
     async with post.delivering():
         rows = await post.queue(anna, "once", "after")
         await post.rests()
@@ -699,7 +705,7 @@ async def test_only_a_broadcast_rings(post: Post) -> None:
             return await super().send(chat, message, key)
 
     post.messenger = Listening(UNLIMITED, post.time)
-    post.outbox = Outbox(post.messenger, post.storage, no_files, post.time, post.metrics)
+    post.outbox = Outbox(post.messenger, post.storage, no_files, no_fetch, post.time, post.metrics)
     anna = await post.chat("anna")
     async with post.delivering():
         await post.queue(anna, "reply")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 
-from bot.port import Button, Command, Limits, Rendered, Sent, Undeliverable
+from bot.port import Button, Command, Limits, Rendered, Sent, Undeliverable, Upload
 from bot.types import (
     Actor,
     Batch,
@@ -93,6 +93,7 @@ class Memory:
         self.gate = asyncio.Event()
         self.gate.set()
         self.sends = 0
+        self.uploads = 0
         self._delivered: dict[str, str] = {}
         self._log: list[Update | Unreadable] = []
         self._confirmed = 0
@@ -144,6 +145,7 @@ class Memory:
                 reply_to=None if reply_to is None else MessageRef(chat, reply_to),
                 files=tuple(sent),
                 mentioned=mentioned,
+                quoted=next((seen.html for seen in self.chats[chat.id].messages if seen.id == reply_to), ""),
             )
         )
         return message
@@ -246,6 +248,7 @@ class Memory:
             return Sent(MessageRef(chat, self._delivered[key]))
         self._fault(key)
         place = self._open(chat)
+        file, name = self._taken(message.upload)
         seen = Seen(
             f"{next(self._ids)}",
             message.html,
@@ -255,12 +258,25 @@ class Memory:
             message.reply_to,
             chat.thread,
             message.question,
-            None if message.upload is None else (message.upload.name, message.upload.content),
+            file,
             [message.html],
         )
         place.messages.append(seen)
         self._delivered[key] = seen.id
-        return Sent(MessageRef(chat, seen.id))
+        return Sent(MessageRef(chat, seen.id), name)
+
+    def _taken(self, upload: Upload | None) -> tuple[tuple[str, bytes] | None, str | None]:
+        """A file that was sent: what it holds, and what it is called when it is sent again."""
+        if upload is None:
+            return None, None
+        if upload.sent_as is not None:
+            if upload.sent_as not in self.files:
+                raise Undeliverable("wrong file identifier")
+            return (upload.name, self.files[upload.sent_as]), upload.sent_as
+        self.uploads += 1
+        name = f"upload-{self.uploads}"
+        self.files[name] = upload.content
+        return (upload.name, upload.content), name
 
     async def edit(self, target: MessageRef, message: Rendered, key: str) -> None:
         await self.gate.wait()
