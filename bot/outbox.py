@@ -158,7 +158,7 @@ class Outbox:
 
     def _start(self, chat_id: int, lane: Lane) -> None:
         row = lane.rows[0]
-        self.pacer.take(chat_id, row.private, lane.bulk)
+        self.pacer.take(chat_id, row.private)
         lane.under_way = True
         self._flying[lane.bulk] += 1
         task = self._tasks.create_task(self._deliver(lane, row))
@@ -315,6 +315,8 @@ class Outbox:
         backoff = min(LONGEST_RETRY, FIRST_RETRY * 2 ** min(lane.failures - 1, 10)) * random.uniform(0.5, 1)
         wait = max(error.after, backoff, SECOND_TRY if error.unsure and row.external is None else 0.0)
         if error.everywhere:
+            if error.too_fast:
+                self.pacer.too_fast()
             self.pacer.pause(wait)
         lane.not_before = self.time.monotonic() + wait
         log.warning(

@@ -18,7 +18,7 @@ from storage import erasure, outbox, people
 from storage.announcements import ledger
 from storage.announcements.asking import Question
 from storage.announcements.ledger import Delivery
-from storage.announcements.subscribing import QuietHours, Subscription
+from storage.announcements.subscribing import Hearing, QuietHours, Subscription
 from storage.announcements.writing import Announcement
 from storage.conversation import Chat, Dialog, Failed
 from storage.ideas import Comment, Follow, Idea, Support
@@ -344,6 +344,7 @@ EXPORTED: dict[str, tuple[type[SQLModel], Callable[[int], Any]]] = {
     "delivery": (Delivery, lambda person: col(Delivery.person_id) == person),
     "subscription": (Subscription, lambda person: col(Subscription.person_id) == person),
     "quiet_hours": (QuietHours, lambda person: col(QuietHours.person_id) == person),
+    "hearing": (Hearing, lambda person: col(Hearing.chat_id).in_(erasure.private_chats(person))),
     "question": (Question, lambda person: col(Question.person_id) == person),
     "attempt": (Attempt, lambda person: col(Attempt.person_id) == person),
     "reaction": (Reaction, lambda person: col(Reaction.person_id) == person),

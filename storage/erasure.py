@@ -9,7 +9,7 @@ from sqlmodel import Session, col
 from storage.announcements.asking import Question
 from storage.announcements.ledger import DELIVERED as ARRIVED
 from storage.announcements.ledger import FAILED, UNREACHABLE, WITHDRAWN, Delivery
-from storage.announcements.subscribing import QuietHours, Subscription
+from storage.announcements.subscribing import Hearing, QuietHours, Subscription
 from storage.announcements.writing import Announcement
 from storage.conversation import Chat, Dialog, Failed
 from storage.ideas import Comment, Follow, Idea, Status, Support
@@ -96,6 +96,10 @@ def _quiet_hours(session: Session, person_id: int, _keep: bool) -> None:
     session.execute(delete(QuietHours).where(col(QuietHours.person_id) == person_id))
 
 
+def _hearing(session: Session, person_id: int, _keep: bool) -> None:
+    session.execute(delete(Hearing).where(col(Hearing.chat_id).in_(private_chats(person_id))))
+
+
 def _announcements(session: Session, person_id: int, _keep: bool) -> None:
     # They are the lab's words; who wrote them and where is forgotten.
     mine, second = col(Announcement.author_id) == person_id, col(Announcement.second_id) == person_id
@@ -155,6 +159,7 @@ RULES: dict[str, Rule | str] = {
     "question": _questions,
     "subscription": _subscriptions,
     "quiet_hours": _quiet_hours,
+    "hearing": _hearing,
     "announcement": _announcements,
     "dialog": _dialogs,
     "reaction": _reactions,
@@ -168,7 +173,6 @@ RULES: dict[str, Rule | str] = {
     "received": "holds ids of updates only, for three days",
     "cursor": "is about a messenger, not about people",
     "wording": "holds the lab's own words",
-    "hearing": "is about rooms, not about people",
     "uploaded": "is about files the lab has sent to many",
     "invite": "holds digests of codes, not who claimed them",
 }

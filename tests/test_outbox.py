@@ -285,17 +285,33 @@ async def test_news_queued_while_a_reply_is_under_way_follow_it(post: Post) -> N
     assert post.shows("anna") == ["reply", "news"]
 
 
-async def test_replies_go_evenly_and_news_take_only_their_share(storage: Storage) -> None:
+async def test_news_go_evenly_at_the_full_rate_and_a_reply_takes_the_next_place(storage: Storage) -> None:
+    post = Post(storage, replace(UNLIMITED, rate=10.0))
+    chats = [await post.chat(f"n{number}") for number in range(12)]
+    asker = await post.chat("asker")
+    for chat in chats:
+        await post.queue(chat, "news", bulk=True)
+    async with post.delivering():
+        await post.messenger.asked_are(1)
+        await post.queue(asker, "reply")
+        await post.rests()
+    times = [at for at, _ in post.messenger.asked]
+    assert min(later - earlier for earlier, later in pairwise(times)) >= 0.1 - 1e-6
+    assert times[-1] - times[0] <= 12 * 0.1 + 1e-6
+    assert [html for _, html in post.messenger.asked].index("reply") <= 2
+
+
+async def test_a_messenger_that_is_asked_too_fast_is_asked_more_slowly(storage: Storage) -> None:
     post = Post(storage, replace(UNLIMITED, rate=10.0))
     chats = [await post.chat(f"n{number}") for number in range(12)]
     for chat in chats:
         await post.queue(chat, "news", bulk=True)
+    post.messenger.faults.append(RetryLater(3, "too many requests", everywhere=True, too_fast=True))
     async with post.delivering():
         await post.rests()
     times = [at for at, _ in post.messenger.asked]
-    gaps = [later - earlier for earlier, later in pairwise(times)]
-    assert min(gaps) >= 0.12  # 10 a second, of which news may use 80 %
-    assert times[-1] - times[0] < 12 * 0.13
+    assert times[1] - times[0] >= 3
+    assert times[-1] - times[1] > 11 * 0.1 + 0.02
 
 
 # -- trying again -------------------------------------------------------------------------------------------
