@@ -1,15 +1,24 @@
 """Announcements: written once, delivered to everybody, each copy accounted for."""
 
 from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlmodel import Session, select
 
-from bot.adapters.memory import Seen
+from bot.adapters.memory import UNLIMITED, Seen
+from handlers.announcements.markdown import formatted
+from handlers.announcements.writing import moment
+from storage import erasure
 from storage.announcements import ledger, writing
 from storage.announcements.writing import Announcement, Status
-from storage.people import Person
+from storage.people import Account, Person
+from tests.adapters.telegram_server import parse_html
 from tests.conftest import Community, Resident
 
 
@@ -464,3 +473,232 @@ async def test_taken_back_it_is_gone_everywhere_and_what_is_old_says_so(lab: Com
         assert not copies(person, "second")
         assert len(copies(person, "The lab has taken this announcement back.")) == 1
     assert await ledger_of(lab, 1) == await ledger_of(lab, 2) == {"withdrawn": 3}
+
+
+async def held_up(lab: Community, number: int) -> tuple[Resident, list[Resident]]:
+    """An announcement on its way to so many, of which the messenger takes none yet."""
+    people = await crowd(lab, *(f"p{place}" for place in range(number)))
+    olga = await lab.organiser("olga")
+    await olga_sends(lab, olga)
+    return olga, people
+
+
+async def test_stopped_while_the_messenger_holds_it_up_it_reaches_nobody_else(lab: Community) -> None:
+    olga, people = await held_up(lab, 12)
+    await lab.read(_stop)
+    await lab.app.clock.catch_up()
+    lab.messenger.gate.set()
+    await rests(lab, 5)
+    assert not any(copies(person, "Big news") for person in people)
+    assert await ledger_of(lab) == {"withdrawn": 13}
+    assert (await announcement(lab)).status == Status.STOPPED
+    assert "not sent or taken back: 13" in report(olga)
+
+
+def _stop(session: Session) -> None:
+    one = writing.find(session, 1)
+    ledger.settle(session, one)
+    one.status, one.version, one.until = Status.STOPPED, one.version + 1, one.reached
+    one.step_at = one.moved_at
+    writing.change(session, one)
+
+
+async def test_a_messenger_that_is_down_for_an_hour_loses_nothing_and_the_organiser_hears_of_it(lab: Community) -> None:
+    people = await crowd(lab, "ada", "ben")
+    olga = await lab.organiser("olga")
+    lab.messenger.down = True
+    await olga_says_and_sends(lab, olga)
+    for _ in range(70):
+        await lab.minute()
+    assert (await announcement(lab)).stalled
+    lab.messenger.down = False
+    for _ in range(4):
+        await lab.minute()
+    await lab.settled()
+    await rests(lab)
+    assert all(len(copies(person, "Big news")) == 1 for person in people)
+    assert len(copies(olga, "does not get on")) == 1
+    assert await ledger_of(lab) == {"delivered": 3}
+
+
+async def olga_says_and_sends(lab: Community, olga: Resident) -> None:
+    lab.messenger.down = False
+    await olga.says("/announce Big news")
+    preview = olga.screen[-1]
+    lab.messenger.down = True
+    lab.messenger.press("olga", olga.chat, preview.id, 0, preview.revision)
+    await lab.messenger.caught_up()
+    await lab.app.clock.catch_up()
+
+
+def feed_slowly(lab: Community) -> None:
+    """Hand over no more than twelve copies at a time, as to a messenger that takes four a second."""
+    limits = lab.app.lab.limits
+    assert isinstance(limits, dict)
+    limits["memory"] = replace(UNLIMITED, rate=4.0)
+
+
+async def test_when_too_much_is_refused_it_pauses_and_asks(lab: Community) -> None:
+    people = await crowd(lab, *(f"p{number}" for number in range(40)))
+    olga = await lab.organiser("olga")
+    feed_slowly(lab)
+    await olga.says("/announce Big news")
+    lab.messenger.unwanted = "Big news"
+    await olga.presses("Send")
+    await rests(lab, 5)
+    lab.messenger.unwanted = None
+    assert (await announcement(lab)).paused
+    failed = (await announcement(lab)).failed
+    assert 10 <= failed <= 24
+    assert copies(olga, f"Announcement 1 is paused: {failed} copies were refused.") or failed == 24
+    await olga.presses("Go on")
+    await rests(lab, 5)
+    assert await ledger_of(lab) == {"failed": failed, "delivered": 41 - failed}
+    assert sum(bool(copies(person, "Big news")) for person in people) in (40 - failed, 41 - failed)
+    assert f"{failed} failed: refused" in report(olga)
+
+
+async def test_pause_go_on_and_stop_are_obeyed_but_for_what_is_with_the_messenger(lab: Community) -> None:
+    people = await crowd(lab, *(f"p{number}" for number in range(60)))
+    olga = await lab.organiser("olga")
+    feed_slowly(lab)
+
+    def reached() -> int:
+        return sum(bool(copies(person, "Big news")) for person in people)
+
+    await sent(lab, olga)
+    await lab.later(1)
+    assert await olga.presses("Pause") == "Paused. What is already with the messenger still arrives."
+    halted = reached()
+    assert 0 < halted < 60
+    await rests(lab, 5)
+    assert reached() <= halted + 12
+    halted = reached()
+    await lab.later(3600)
+    assert reached() == halted
+    assert "paused" in report(olga)
+    await olga.presses("Go on")
+    await lab.later(1)
+    assert halted < reached() < 60
+    await olga.presses("Stop it")
+    await rests(lab)
+    counted = await ledger_of(lab)
+    assert set(counted) == {"delivered", "withdrawn"}
+    assert reached() < 60
+    assert counted["delivered"] - reached() in (0, 1)  # the organiser's own
+    assert (await announcement(lab)).status == Status.STOPPED
+
+
+async def test_after_a_restart_it_goes_on_where_it_was(lab: Community) -> None:
+    _, people = await held_up(lab, 12)
+    lab.messenger.gate.set()
+    await lab.restart()
+    await rests(lab)
+    assert all(len(copies(person, "Big news")) == 1 for person in people)
+    assert await ledger_of(lab) == {"delivered": 13}
+
+
+async def test_who_erases_themselves_while_it_is_sent_leaves_the_counts_whole(lab: Community) -> None:
+    _, people = await held_up(lab, 6)
+    person = people[-1]
+    await lab.read(lambda session: erasure.erase(session, _person_of(session, person.name), keep_ideas=False))
+    lab.messenger.gate.set()
+    await rests(lab)
+    one = await announcement(lab)
+    assert (one.status, one.recipients, one.pending) == (Status.DONE, 6, 0)
+
+
+def _person_of(session: Session, name: str) -> int:
+    return session.exec(select(Account.person_id).where(Account.external == name)).one()
+
+
+# -- questions ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_reply_is_a_question_to_the_team_and_the_teams_reply_goes_back(lab: Community) -> None:
+    [ada] = await crowd(lab, "ada")
+    olga = await lab.organiser("olga")
+    room = lab.group("team", "olga", "ada")
+    team = olga.within(room)
+    await team.says("/language en")
+    await team.says("/team")
+    await sent(lab, olga)
+    await rests(lab)
+    [news] = copies(ada, "Big news")
+    await ada.says("When exactly, & where?", reply_to=news.id)
+    assert "I have passed your question on to the lab's team" in ada.sees
+    asked = team.screen[-1]
+    assert "Question 1 on announcement 1, by " in asked.html
+    assert "When exactly, &amp; where?" in asked.html
+    assert "ada" not in asked.html
+    await ada.within(room).says("Tomorrow!", reply_to=asked.id)
+    assert team.sees == "Only the lab's organisers can do that."
+    await team.says("At ten, in the old mill.", reply_to=asked.id)
+    assert "It is answered." in copies(team, "Question 1")[0].html
+    assert ada.sees == "The lab answers your question:\n\nAt ten, in the old mill."
+    await ada.says("Thank you, and until when?", reply_to=ada.screen[-1].id)
+    assert "Question 2 on announcement 1" in team.sees
+    await ada.says("x" * 2001, reply_to=news.id)
+    assert "2,000 fit" in ada.sees
+
+
+async def test_without_a_teams_room_a_question_reaches_whoever_wrote_it(lab: Community) -> None:
+    [ada] = await crowd(lab, "ada")
+    olga = await lab.organiser("olga")
+    await sent(lab, olga)
+    await rests(lab)
+    await ada.says("When?", reply_to=copies(ada, "Big news")[0].id)
+    [asked] = copies(olga, "Question 1")
+    await olga.says("At ten.", reply_to=asked.id)
+    assert ada.sees.endswith("At ten.")
+
+
+# -- words --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "html"),
+    [
+        ("**b** *i* ~~s~~ `c <d>`", "<b>b</b> <i>i</i> <s>s</s> <code>c &lt;d&gt;</code>"),
+        ("<u>u</u> <script>x</script> 1 < 2 & 3", "<u>u</u> &lt;script&gt;x&lt;/script&gt; 1 &lt; 2 &amp; 3"),
+        ("<b>never closed", "<b>never closed</b>"),
+        ("closed too often</b>", "closed too often&lt;/b&gt;"),
+        ("**b <i>mixed** up</i>", "<b>b <i>mixed</i></b> up&lt;/i&gt;"),
+        ("- one\n- two\n\n1. a\n2. b", "• one\n• two\n\n1. a\n2. b"),
+        ("# Title\n\ntext\nnext line", "<b>Title</b>\n\ntext\nnext line"),
+        ("> quoted", "<blockquote>quoted</blockquote>"),
+        ("[page](https://example.org/?a=1&b=2)", '<a href="https://example.org/?a=1&amp;b=2">page</a>'),
+        ("[bad](javascript:alert(1))", "[bad](javascript:alert(1))"),
+        ("```\n<code>\n```", "<pre>&lt;code&gt;</pre>"),
+        (
+            '<a href="https://example.org">x</a> <b onclick="y">z</b>',
+            '<a href="https://example.org">x</a> &lt;b onclick=&#34;y&#34;&gt;z&lt;/b&gt;',
+        ),
+    ],
+)
+def test_light_formatting_becomes_what_every_messenger_takes(typed: str, html: str) -> None:
+    assert formatted(typed) == html
+
+
+@given(st.text(alphabet='<>b/iau*_~`[]()#>-1. \n"&x=', max_size=60))
+def test_whatever_is_typed_the_html_is_whole(typed: str) -> None:
+    parse_html(formatted(typed))
+
+
+@pytest.mark.parametrize(
+    ("typed", "moment_"),
+    [
+        ("2026-12-05 18:00", "2026-12-05T17:00+00:00"),
+        ("5.12.2026, 18:30", "2026-12-05T17:30+00:00"),
+        ("1.6. 18 Uhr", "2027-06-01T16:00+00:00"),
+        ("18:00", "2026-11-02T17:00+00:00"),
+        ("9:00", "2026-11-03T08:00+00:00"),
+        ("31.2.2026 10:00", None),
+        ("25:00", None),
+        ("soon", None),
+    ],
+)
+def test_times_are_read_as_people_write_them(typed: str, moment_: str | None) -> None:
+    now = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
+    found = moment(typed, now, ZoneInfo("Europe/Berlin"))
+    assert found == (None if moment_ is None else datetime.fromisoformat(moment_))

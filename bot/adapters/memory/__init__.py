@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 
-from bot.port import Button, Command, Limits, Rendered, Sent, Undeliverable, Upload
+from bot.port import Button, Command, Limits, Rendered, RetryLater, Sent, Undeliverable, Upload
 from bot.types import (
     Actor,
     Batch,
@@ -75,7 +75,8 @@ class Memory:
     """The messenger. Its log of updates outlives the bot, so a bot that stops can start again on it.
 
     ``faults`` are raised by the next deliveries, oldest first; a fault may be a function that is given the
-    delivery and raises or lets it pass. ``pause`` holds deliveries up while it is set.
+    delivery and raises or lets it pass. ``gate`` holds deliveries up while it is not set, while it is ``down`` none
+    gets through, and new messages with the words ``unwanted`` are not taken.
     """
 
     def __init__(
@@ -94,6 +95,8 @@ class Memory:
         self.gate.set()
         self.sends = 0
         self.uploads = 0
+        self.down = False
+        self.unwanted: str | None = None
         self._delivered: dict[str, str] = {}
         self._log: list[Update | Unreadable] = []
         self._confirmed = 0
@@ -247,6 +250,8 @@ class Memory:
         if key in self._delivered:  # like Matrix's transaction ids: a repeated send is one message
             return Sent(MessageRef(chat, self._delivered[key]))
         self._fault(key)
+        if self.unwanted is not None and self.unwanted in message.html:
+            raise Undeliverable("refused")
         place = self._open(chat)
         file, name = self._taken(message.upload)
         seen = Seen(
@@ -309,6 +314,8 @@ class Memory:
         return
 
     def _fault(self, key: str) -> None:
+        if self.down:
+            raise RetryLater(2, "no connection", everywhere=True)
         if self.faults:
             fault = self.faults.popleft()
             if isinstance(fault, Exception):
