@@ -15,7 +15,7 @@ from bot.adapters.memory import UNLIMITED, Seen
 from handlers.announcements.markdown import formatted
 from handlers.announcements.writing import moment
 from storage import erasure
-from storage.announcements import ledger, writing
+from storage.announcements import ledger, merging, writing
 from storage.announcements.writing import Announcement, Status
 from storage.people import Account, Person
 from tests.adapters.telegram_server import parse_html
@@ -610,6 +610,27 @@ async def test_who_erases_themselves_while_it_is_sent_leaves_the_counts_whole(la
 
 def _person_of(session: Session, name: str) -> int:
     return session.exec(select(Account.person_id).where(Account.external == name)).one()
+
+
+async def test_two_accounts_that_become_one_person_while_it_waits_get_it_once(lab: Community) -> None:
+    ada, ben = await crowd(lab, "ada", "ben")
+    olga = await lab.organiser("olga")
+    for person in (ada, ben):
+        await person.says("/topics")
+        await person.presses("Quiet hours")
+        await person.says("9-12")
+    await sent(lab, olga)
+    await rests(lab)
+
+    def link(session: Session) -> None:
+        now = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
+        merging.merge(session.connection(), _person_of(session, "ben"), _person_of(session, "ada"), now)
+
+    await lab.read(link)
+    await lab.later(3 * 3600)
+    await rests(lab)
+    assert len(copies(ada, "Big news")) + len(copies(ben, "Big news")) == 1
+    assert await ledger_of(lab) == {"delivered": 2, "withdrawn": 1}
 
 
 # -- questions ----------------------------------------------------------------------------------------------------
