@@ -254,7 +254,7 @@ async def memory(number: int) -> None:
             await asyncio.sleep(0.5)
         grown = resident[number] - resident[early]
         print(
-            f"\nResident after {early} recipients {resident[early]:.1f} MiB, after {number} {resident[number]:.1f} MiB: "
+            f"\nResident after {early} recipients {resident[early]:.1f} MiB, after {number} {resident[number]:.1f}: "
             f"{grown / (number - early) * 100_000:+.1f} MiB per 100,000"
         )
 

@@ -26,8 +26,8 @@ class Pacer:
 
     Over all chats messages are spaced evenly, and the pace learns: slower when the messenger complains, then up again
     little by little. Broadcasts have what replies leave over; the burst a messenger allows after a silence is for
-    replies alone. In one chat a window of time holds a number of messages. Nothing is remembered of a chat that has been
-    quiet for the length of its window.
+    replies alone. In one chat a window of time holds a number of messages. Nothing is remembered of a chat that has
+    been quiet for the length of its window.
     """
 
     def __init__(self, limits: Limits, time: Time) -> None:

@@ -11,6 +11,9 @@ from sqlalchemy import Connection, Table, delete, insert, or_, select, update
 from sqlmodel import Field, Session, SQLModel, col
 
 from storage import people
+from storage.announcements import merging
+from storage.announcements.asking import Question
+from storage.announcements.subscribing import Subscription
 from storage.conversation import Chat, Dialog, Failed, table_of
 from storage.ideas import Comment, Follow, Idea, Support
 from storage.outbox import Outbox
@@ -341,11 +344,21 @@ def _people(connection: Connection, gone: int, kept: int, _now: datetime) -> int
     return 0
 
 
+def _subscriptions(connection: Connection, gone: int, kept: int, _now: datetime) -> int:
+    united(connection, table_of(Subscription), "topic", gone, kept)
+    return 0
+
+
 RULES: dict[str, Rule | str] = {
     "support": _supports,
     "follow": _follows,
     "comment": moved(table_of(Comment).c.author_id),
     "idea": _ideas,
+    "delivery": merging.deliveries,
+    "question": moved(table_of(Question).c.person_id),
+    "subscription": _subscriptions,
+    "quiet_hours": merging.quiet_hours,
+    "announcement": merging.announcements,
     "dialog": _dialogs,
     "failed": moved(table_of(Failed).c.person_id),
     "outbox": moved(table_of(Outbox).c.person_id),
@@ -355,6 +368,9 @@ RULES: dict[str, Rule | str] = {
     "account": _accounts,
     "person": _people,
     "chat": "belongs to an account, and goes where that goes",
+    "hearing": "is about rooms",
+    "wording": "holds the lab's own words",
+    "uploaded": "is about files the lab has sent to many",
     "received": "holds ids of updates only",
     "cursor": "is about a messenger, not about people",
     "invite": "holds digests of codes, not who claimed them",

@@ -14,8 +14,8 @@ from sqlmodel import Session, select
 from bot.adapters.memory import UNLIMITED, Seen
 from handlers.announcements.markdown import formatted
 from handlers.announcements.writing import moment
-from storage import erasure
-from storage.announcements import ledger, merging, writing
+from storage import erasure, linking
+from storage.announcements import ledger, writing
 from storage.announcements.writing import Announcement, Status
 from storage.people import Account, Person
 from tests.adapters.telegram_server import parse_html
@@ -624,7 +624,7 @@ async def test_two_accounts_that_become_one_person_while_it_waits_get_it_once(la
 
     def link(session: Session) -> None:
         now = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
-        merging.merge(session.connection(), _person_of(session, "ben"), _person_of(session, "ada"), now)
+        linking.merge(session, _person_of(session, "ben"), _person_of(session, "ada"), now)
 
     await lab.read(link)
     await lab.later(3 * 3600)

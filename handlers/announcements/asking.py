@@ -36,7 +36,12 @@ def pass_on(turn: Turn, question: Question) -> None:
     rooms = conversation.team_chats(turn.connection)
     if not rooms:  # whoever wrote the announcement is the team, then
         author = writing.find(turn.db, question.announcement_id).author_id
-        rooms = [chat for chat, _ in conversation.private_chats(turn.connection, [] if author is None else [author])]
+        rooms = [
+            chat
+            for chat, _ in conversation.private_chats(
+                turn.connection, [] if author is None else [author], turn.lab.limits
+            )
+        ]
     if not rooms:
         turn.say(T("Nobody of the lab's team can be reached at the moment. Please ask again later."))
         return
@@ -109,7 +114,7 @@ def answer(turn: Turn, text: str, number: str) -> None:
     if not text or len(text) > LONGEST_QUESTION:
         turn.say(T("Please write 1 to {most} characters.", most=LONGEST_QUESTION))
         return
-    reached = list(conversation.private_chats(turn.connection, [question.person_id]))
+    reached = list(conversation.private_chats(turn.connection, [question.person_id], turn.lab.limits))
     if not reached:
         turn.say(T("Whoever asked this cannot be reached any more."))
         return
