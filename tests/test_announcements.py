@@ -552,7 +552,7 @@ async def test_when_too_much_is_refused_it_pauses_and_asks(lab: Community) -> No
     assert 10 <= failed <= 24
     assert copies(olga, f"Announcement 1 is paused: {failed} copies were refused.") or failed == 24
     await olga.presses("Go on")
-    await rests(lab, 5)
+    await rests(lab, 8)
     assert await ledger_of(lab) == {"failed": failed, "delivered": 41 - failed}
     assert sum(bool(copies(person, "Big news")) for person in people) in (40 - failed, 41 - failed)
     assert f"{failed} failed: refused" in report(olga)
