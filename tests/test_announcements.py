@@ -87,7 +87,7 @@ async def sent(lab: Community, olga: Resident, text: str = "Big news") -> None:
     await lab.later(0)
 
 
-async def rests(lab: Community, seconds: int = 4) -> None:
+async def rests(lab: Community, seconds: int = 6) -> None:
     """Let some seconds pass, one after the other."""
     for _ in range(seconds):
         await lab.later(1)
