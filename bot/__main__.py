@@ -45,6 +45,7 @@ class Export(StrEnum):
 
     ANNOUNCEMENTS = "announcements"
     IDEAS = "ideas"
+    EVENTS = "events"
     PEOPLE = "people"
 
 
@@ -101,7 +102,7 @@ async def _run(settings: Settings, reset_cross_signing: bool = False) -> int:
         print(f"LABBOT_LOCALE: {error}", file=sys.stderr)
         return BAD_SETTINGS
     host, port = settings.http_address
-    site = web.create(bot.metrics.registry, bot.health, hooks)
+    site = web.create(bot.metrics.registry, bot.health, hooks, bot.calendar)
     async with AsyncExitStack() as serving:
         try:
             await serving.enter_async_context(web.serve(site, host, port))
@@ -179,19 +180,21 @@ def invite(role: Annotated[Invited, typer.Argument()] = Invited.ORGANISER) -> No
 
 @app.command()
 def export(what: Export, format: Annotated[Format, typer.Option("--format")] = Format.JSON) -> None:
-    """Print announcements, ideas or people, one JSON object a line, or as CSV."""
+    """Print announcements, events, ideas or people, one JSON object a line, or as CSV."""
     from storage import ideas, people
     from storage.announcements import writing
+    from storage.events import listing
 
     settings = _settings()
     _migrated(settings)
     with _session(settings) as session:
-        lines: dict[Export, Callable[[Session], Iterator[NamedTuple]]] = {
+        exported: dict[Export, Callable[[Session], Iterator[NamedTuple]]] = {
             Export.ANNOUNCEMENTS: writing.export,
             Export.IDEAS: ideas.export,
+            Export.EVENTS: listing.export,
             Export.PEOPLE: people.export,
         }
-        rows = lines[what](session)
+        rows = exported[what](session)
         try:
             _print_rows(rows, format)
             sys.stdout.flush()

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import structlog
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from bot import web
 from bot.clock import Clock, RealTime, Time
@@ -20,8 +20,9 @@ from bot.text import Catalogues
 from bot.turn import Lab
 from bot.types import File, T, Text, Verbatim
 from handlers import assemble
+from handlers.events.calendar import feed
 from storage import outbox
-from storage.engine import Storage, Unavailable
+from storage.engine import Storage, Unavailable, session_in
 
 log = structlog.get_logger()
 
@@ -70,6 +71,7 @@ class App:
             self.router.commands,
             {name: adapter.limits for name, adapter in self.adapters.items()},
             self.router.spoken(),
+            settings.public_url,
         )
         self.storage = storage or Storage(settings.database)
         self.outboxes = {
@@ -180,6 +182,16 @@ class App:
             else:
                 checks[name] = "ok"
         return web.Health(all(state == "ok" for state in checks.values()), checks)
+
+    async def calendar(self, name: str) -> web.Calendar | None:
+        """The calendar of this name: "" is the lab's own, else a topic's, else a person's secret; ``None`` for none."""
+
+        def job(connection: Connection) -> web.Calendar | None:
+            with session_in(connection) as session:
+                found = feed(session, self.lab.name, name, list(self.lab.topics), self.time.now())
+            return None if found is None else web.Calendar(found.content, found.changed_at)
+
+        return await self.storage.run(job)
 
 
 def connect(settings: Settings, *, reset_cross_signing: bool = False) -> tuple[list[Adapter], list[web.Hook]]:

@@ -301,7 +301,9 @@ class Dispatch:
                     return False
                 return outbox.shown(connection, found.chat_id, update.reply_to.id) is not None
             case Pressed():
-                return not (update.private or update.actor.anonymous)  # in private, they have erased themselves
+                if update.private or update.actor.anonymous or found is None:
+                    return False  # in private, they have erased themselves
+                return outbox.shown(connection, found.chat_id, update.message.id) is not None
             case Edited() | Retracted():
                 return False
             case Garbled():

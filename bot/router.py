@@ -55,6 +55,7 @@ class Router:
         self.presses: dict[str, Handler] = {}
         self.undos: dict[str, str] = {}
         self.steps: dict[str, Handler] = {}
+        self.counting: set[str] = set()
         self.makers: dict[str, Maker] = {}
         self.ticks: list[Tick] = []
         self.dues: list[Due] = []
@@ -86,8 +87,13 @@ class Router:
             _put(self.undos, action, undo)
         return self._into(self.presses, action)
 
-    def step(self, name: str) -> Callable[[Handler], Handler]:
-        """``f(turn, text)`` answers what a person writes after ``turn.ask(…, step=name)``."""
+    def step(self, name: str, *, numbers: bool = False) -> Callable[[Handler], Handler]:
+        """``f(turn, text)`` answers what a person writes after ``turn.ask(…, step=name)``.
+
+        With ``numbers`` the answer may be one: then it does not mean a choice under our last message.
+        """
+        if numbers:
+            self.counting.add(name)
         return self._into(self.steps, name)
 
     def reply(self, kind: str) -> Callable[[Handler], Handler]:
@@ -164,6 +170,7 @@ class Router:
         ):
             for name, value in theirs.items():
                 _put(mine, name, value)
+        self.counting |= other.counting
         self.ticks += other.ticks
         self.dues += other.dues
         self.edits += other.edits
@@ -238,17 +245,17 @@ class Router:
         if said.command is not None:
             self._command(turn, said.command, said.text)
             return
-        first, _, rest = said.text.strip().partition(" ")
+        first, *rest = said.text.split(maxsplit=1) or [""]
         if said.mentioned and self.knows(first):
-            self._command(turn, first, rest)
+            self._command(turn, first, "".join(rest))
             return
-        answers_us = turn.chat.private
         meant = None
         if said.reply_to is not None:
             turn.shown = outbox.shown(turn.connection, turn.chat.id, said.reply_to.id)
-            answers_us = turn.chat.private or turn.shown is not None
             meant = None if turn.shown is None else self._meant(turn.shown.subject)
-        if meant is None and turn.chat.private and len(said.text) <= 64:
+        answers_us = turn.chat.private or turn.shown is not None
+        asks = meant is not None or (turn.shown is not None and turn.shown.choices is not None)
+        if turn.chat.private and not asks and len(said.text) <= 64:
             turn.shown = outbox.shown_last(turn.connection, turn.chat.id, turn.dialog is not None)
         if answers_us and (choice := self._typed(turn, said.text)) is not None:
             self._choose(turn, choice)
@@ -300,6 +307,8 @@ class Router:
 
     def _typed(self, turn: Turn, text: str) -> int | None:
         if turn.shown is None or turn.shown.choices is None:
+            return None
+        if turn.dialog is not None and turn.dialog.step in self.counting and text.strip().isdecimal():
             return None
         return chosen(text, [label for label, *_ in json.loads(turn.shown.choices)])
 

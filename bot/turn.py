@@ -48,6 +48,7 @@ class Lab:
     """What every turn knows of the place: its name, languages, topics, commands, and what each messenger can show.
 
     ``spoken`` finds a command, by its name in any language, in the words of a message.
+    ``public_url`` is where the web app is reached from outside, without a slash at its end; "" when it is not.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Lab:
     commands: Mapping[str, Registered]
     limits: Mapping[str, Limits]
     spoken: re.Pattern[str]
+    public_url: str = ""
 
 
 @dataclass(slots=True)
@@ -174,6 +176,11 @@ class Turn:
         """Whether the bot may begin a private chat on this messenger."""
         return self.lab.limits[self.chat.ref.adapter].begins
 
+    @property
+    def whispers(self) -> bool:
+        """Whether whoever presses can be told something that nobody else sees: with buttons, not with reactions."""
+        return self.lab.limits[self.chat.ref.adapter].choices > 0
+
     # -- what it says ---------------------------------------------------------------------------------------
 
     def say(self, what: Text | Message, *choices: Choice) -> None:
@@ -223,9 +230,13 @@ class Turn:
     def notify(self, people: Iterable[int], what: Text | Message, *choices: Choice) -> None:
         """Tell people something in their private chats, except those who want to hear nothing."""
         message = _message(what, choices)
+        fitted: dict[tuple[str, str], tuple[list[str], str | None]] = {}  # many read the same words
         for chat_id, place in conversation.private_chats(self.connection, people, self.lab.limits):
+            key = place.adapter, place.locale
+            if key not in fitted:
+                fitted[key] = self._fitted(*key, message)
             ref = ChatRef(place.adapter, place.external, place.thread)
-            self._queue(chat_id, ref, place.locale, message, bulk=True)
+            self._queue(chat_id, ref, place.locale, message, bulk=True, fitted=fitted[key])
 
     @contextmanager
     def aside(self) -> Iterator["Turn"]:
@@ -248,10 +259,9 @@ class Turn:
         Returns the ids of the messages, in the order of the chats; of one that takes several parts, the last one's.
         """
         message = _message(what, choices)
-        rows = [
-            self._rows(chat, adapter, thread, locale, message, bulk=True, reply_to=None, question=False, person_id=None)
-            for chat, thread in chats
-        ]
+        same: dict[str, Any] = {"reply_to": None, "question": False, "person_id": None, "bulk": True}
+        fitted = self._fitted(adapter, locale, message)
+        rows = [self._rows(chat, adapter, thread, locale, message, **same, fitted=fitted) for chat, thread in chats]
         ids = outbox.queue_and_name(self.connection, [row for parts in rows for row in parts])
         ends, last = [], -1
         for parts in rows:
@@ -293,7 +303,7 @@ class Turn:
 
     def toast(self, what: Text) -> None:
         """A short note to whoever pressed; to somebody who typed, or reacted in private, it is said."""
-        if isinstance(self.update, Pressed) and self.lab.limits[self.chat.ref.adapter].choices:
+        if isinstance(self.update, Pressed) and self.whispers:
             self.note = f"{self.words.plain(what)} {self.note or ''}".strip()
         elif self.chat.private or isinstance(self.update, Said):  # a reaction in a room needs no word to everybody
             self.say(what)
@@ -326,11 +336,14 @@ class Turn:
             return None
         return self.update.message.id
 
-    def _fitted(self, adapter: str, locale: str, message: Message) -> tuple[list[str], str | None]:
+    def _fitted(
+        self, adapter: str, locale: str, message: Message, *, question: bool = False
+    ) -> tuple[list[str], str | None]:
         """The parts in which a messenger takes a message, and its choices as a row keeps them."""
         words, limits = self.lab.catalogues[locale], self.lab.limits[adapter]
         labels, stored = _stored(message.choices, words)
-        return fit(self._worded(message, words, limits), labels, limits.choices, limits.text), stored
+        # A question in a group opens the reply field, which leaves no room for buttons.
+        return fit(self._worded(message, words, limits), labels, 0 if question else limits.choices, limits.text), stored
 
     def _worded(self, message: Message, words: Catalogue, limits: Limits) -> str:
         """The words of a message, with commands as this messenger's people write them."""
@@ -353,6 +366,7 @@ class Turn:
         question: bool = False,
         person_id: int | None = None,
         bulk: bool = False,
+        fitted: tuple[list[str], str | None] | None = None,
     ) -> None:
         self._queued += self._rows(
             chat_id,
@@ -364,6 +378,7 @@ class Turn:
             question=question,
             person_id=person_id,
             bulk=bulk,
+            fitted=fitted,
         )
 
     def _rows(
@@ -378,13 +393,10 @@ class Turn:
         question: bool,
         person_id: int | None,
         bulk: bool,
+        fitted: tuple[list[str], str | None] | None = None,
     ) -> list[dict[str, Any]]:
         """A message as rows of the outbox: one, or more where it is too long for the messenger."""
-        words = self.lab.catalogues[locale]
-        labels, stored = _stored(message.choices, words)
-        limits = self.lab.limits[adapter]
-        # A question in a group opens the reply field, which leaves no room for buttons.
-        parts = fit(self._worded(message, words, limits), labels, 0 if question else limits.choices, limits.text)
+        parts, stored = fitted or self._fitted(adapter, locale, message, question=question)
         self.adapters.add(adapter)
         rows = []
         for part in parts:

@@ -12,6 +12,8 @@ from storage.announcements.ledger import FAILED, UNREACHABLE, WITHDRAWN, Deliver
 from storage.announcements.subscribing import Hearing, QuietHours, Subscription
 from storage.announcements.writing import Announcement
 from storage.conversation import Chat, Dialog, Failed
+from storage.events import places
+from storage.events.tables import Attendee, Event, EventRoom, Reminder
 from storage.ideas import Comment, Follow, Idea, Status, Support
 from storage.linking import Link
 from storage.outbox import Outbox
@@ -107,6 +109,30 @@ def _announcements(session: Session, person_id: int, _keep: bool) -> None:
     session.execute(update(Announcement).where(second).values(second_id=None))
 
 
+def _reminders(session: Session, person_id: int, _keep: bool) -> None:
+    session.execute(delete(Reminder).where(col(Reminder.person_id) == person_id))
+
+
+def _rsvps(session: Session, person_id: int, _keep: bool) -> None:
+    places.leave_all(session, person_id)
+
+
+def _event_rooms(session: Session, person_id: int, _keep: bool) -> None:
+    session.execute(delete(EventRoom).where(col(EventRoom.chat_id).in_(private_chats(person_id))))
+
+
+def _attendees(session: Session, person_id: int, _keep: bool) -> None:
+    session.execute(delete(Attendee).where(col(Attendee.person_id) == person_id))
+
+
+def _events(session: Session, person_id: int, keep: bool) -> None:
+    # An event is the lab's: it takes place, whoever has written it down.
+    session.execute(update(Event).where(col(Event.author_id) == person_id).values(author_id=None))
+    mine = select(col(Idea.id)).where(col(Idea.author_id) == person_id)
+    if not keep:
+        session.execute(update(Event).where(col(Event.idea_id).in_(mine)).values(idea_id=None))
+
+
 def _dialogs(session: Session, person_id: int, _keep: bool) -> None:
     session.execute(delete(Dialog).where(col(Dialog.person_id) == person_id))
 
@@ -151,6 +177,11 @@ def _person(session: Session, person_id: int, _keep: bool) -> None:
 
 
 RULES: dict[str, Rule | str] = {
+    "reminder": _reminders,
+    "rsvp": _rsvps,
+    "attendee": _attendees,
+    "event_room": _event_rooms,
+    "event": _events,
     "support": _supports,
     "follow": _follows,
     "comment": _comments,
@@ -170,6 +201,7 @@ RULES: dict[str, Rule | str] = {
     "account": _accounts,
     "attempt": _attempts,
     "person": _person,
+    "event_series": "holds rules of repetition only",
     "received": "holds ids of updates only, for three days",
     "cursor": "is about a messenger, not about people",
     "wording": "holds the lab's own words",

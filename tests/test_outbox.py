@@ -285,9 +285,9 @@ async def test_news_queued_while_a_reply_is_under_way_follow_it(post: Post) -> N
     assert post.shows("anna") == ["reply", "news"]
 
 
-async def test_news_go_evenly_at_the_full_rate_and_a_reply_takes_the_next_place(storage: Storage) -> None:
+async def test_news_go_at_the_full_rate_and_a_reply_does_not_wait_for_the_last_of_them(storage: Storage) -> None:
     post = Post(storage, replace(UNLIMITED, rate=10.0))
-    chats = [await post.chat(f"n{number}") for number in range(12)]
+    chats = [await post.chat(f"n{number}") for number in range(24)]
     asker = await post.chat("asker")
     for chat in chats:
         await post.queue(chat, "news", bulk=True)
@@ -296,9 +296,11 @@ async def test_news_go_evenly_at_the_full_rate_and_a_reply_takes_the_next_place(
         await post.queue(asker, "reply")
         await post.rests()
     times = [at for at, _ in post.messenger.asked]
-    assert min(later - earlier for earlier, later in pairwise(times[1:])) >= 0.1 - 1e-6  # one late timer is forgiven
-    assert times[-1] - times[0] <= 12 * 0.1 + 1e-6
-    assert [html for _, html in post.messenger.asked].index("reply") <= 2
+    assert all(
+        sum(start <= at < start + 1 - 1e-6 for at in times) <= 11 for start in times
+    )  # one late timer is forgiven
+    assert 2.3 - 1e-6 <= times[-1] - times[0] <= 2.4 + 1e-6
+    assert [html for _, html in post.messenger.asked].index("reply") < 12
 
 
 async def test_a_messenger_that_is_asked_too_fast_is_asked_more_slowly(storage: Storage) -> None:
@@ -667,7 +669,7 @@ async def test_choices_that_do_not_fit_are_numbered_lines_and_a_typed_number_cho
         anna = lab.person("anna")
         await anna.says("/start")
         assert anna.choices == []
-        assert "\n1. Suggest an idea\n2. See ideas\n3. Language" in anna.sees
+        assert "\n1. Suggest an idea\n2. See ideas\n3. What is on\n4. Language" in anna.sees
         await anna.says("3")
         assert "Which language" in anna.sees
         assert sorted(anna.choices) == ["Deutsch", "English"]

@@ -102,6 +102,12 @@ IDEAS = (
 )  # fmt: skip
 
 
+EVENTS = (
+    "Dialogabend: Leere Läden | nächste Woche Freitag 18–21 Uhr | Union-Gewerbehof, Huckarder Straße 12 | 30",
+    "Repaircafé | jeden ersten Samstag im Monat 14–17 Uhr, 6 mal | Makerspace am Nordmarkt | 12",
+)
+
+
 class Shift(Protocol):
     """A clock that can be set."""
 
@@ -125,6 +131,7 @@ class Neighbourhood:
             await self._suggest()
             await self._discuss()
             await self._decide()
+            await self._announce()
             await self._greet()
         self._time.ahead = timedelta()
 
@@ -188,6 +195,18 @@ class Neighbourhood:
         self._time.ahead = -timedelta(days=14)
         room = ChatRef(self._messenger.name, f"g-{TEAM}")
         self._press("rosa", T("Take it up"), room, holding=IDEAS[1].title)
+        await self._rest()
+
+    async def _announce(self) -> None:
+        """Two events: an evening next week, and something every month."""
+        self._time.ahead = -timedelta(days=5)
+        for line in EVENTS:
+            self._command("rosa", "event", line)
+            await self._rest()
+            self._press("rosa", T("Publish"))
+            await self._rest()
+        for person in ("lena", "dieter", "jonas", "anna"):
+            self._command(person, "events", "1 +1" if person == "lena" else "1 ja")
         await self._rest()
 
     async def _greet(self) -> None:
