@@ -10,6 +10,6 @@ SQLModel.metadata.naming_convention = {
     "pk": "pk_%(table_name)s",
 }
 
-from storage import conversation, erasure, events, ideas, linking, outbox, people, reactions  # noqa: E402
+from storage import announcements, conversation, erasure, events, ideas, linking, outbox, people, reactions  # noqa: E402
 
-__all__ = ["conversation", "erasure", "events", "ideas", "linking", "outbox", "people", "reactions"]
+__all__ = ["announcements", "conversation", "erasure", "events", "ideas", "linking", "outbox", "people", "reactions"]

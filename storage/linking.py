@@ -11,6 +11,9 @@ from sqlalchemy import Connection, Table, delete, insert, or_, select, update
 from sqlmodel import Field, Session, SQLModel, col
 
 from storage import people
+from storage.announcements import merging
+from storage.announcements.asking import Question
+from storage.announcements.subscribing import Subscription
 from storage.conversation import Chat, Dialog, Failed, table_of
 from storage.engine import session_in
 from storage.events import places, planning, reminding
@@ -365,11 +368,21 @@ def _people(connection: Connection, gone: int, kept: int, _now: datetime) -> int
     return 0
 
 
+def _subscriptions(connection: Connection, gone: int, kept: int, _now: datetime) -> int:
+    united(connection, table_of(Subscription), "topic", gone, kept)
+    return 0
+
+
 RULES: dict[str, Rule | str] = {
     "support": _supports,
     "follow": _follows,
     "comment": moved(table_of(Comment).c.author_id),
     "idea": _ideas,
+    "delivery": merging.deliveries,
+    "question": moved(table_of(Question).c.person_id),
+    "subscription": _subscriptions,
+    "quiet_hours": merging.quiet_hours,
+    "announcement": merging.announcements,
     "rsvp": _rsvps,
     "reminder": _reminders,
     "attendee": _attendees,
@@ -383,6 +396,9 @@ RULES: dict[str, Rule | str] = {
     "account": _accounts,
     "person": _people,
     "chat": "belongs to an account, and goes where that goes",
+    "hearing": "is about rooms",
+    "wording": "holds the lab's own words",
+    "uploaded": "is about files the lab has sent to many",
     "event_series": "holds rules of repetition only",
     "event_room": "belongs to a chat, and goes where that goes",
     "received": "holds ids of updates only",
