@@ -104,8 +104,6 @@ class Core:
 
     async def ready(self) -> None:
         """Wait until the first sync is behind it."""
-        before = len(self.server.asked("sync"))
-        await self.server.until(lambda: len(self.server.asked("sync")) > before or self.cursor is not None)
         await self.until(lambda: self.cursor is not None)
 
     async def ended(self) -> BaseException | None:

@@ -40,7 +40,7 @@ MOST_CLAIMS = 50
 MOST_CONVERSATIONS = 10
 """Olm sessions kept of one device; the specification has clients drop the one that was not used for longest."""
 
-MOST_KEYS = 2000
+MOST_KEYS = 500
 """Room keys kept of one device: a stranger must not fill memory and disk."""
 
 
@@ -67,7 +67,7 @@ class Encryption:
                 with self._guarded("matrix.key_unreadable"):
                     if (key := self._to_device(event)) is not None:
                         came.add(key)
-            self._tidy({_dict(_dict(event).get("content")).get("sender_key") for event in events if _is_sealed(event)})
+            self._tidy({text(_dict(event.get("content")).get("sender_key")) for event in events if _is_sealed(event)})
         lists = _dict(answer.get("device_lists"))
         changed = {user for kind in ("changed", "left") for user in _list(lists.get(kind)) if isinstance(user, str)}
         self.olm.users_for_key_query |= changed & self.olm.tracked_users
@@ -113,11 +113,11 @@ class Encryption:
             return opened.room_id, opened.session_id
         return None
 
-    def _tidy(self, senders: set[Any]) -> None:
+    def _tidy(self, senders: set[str]) -> None:
         """Keep so much of these devices and no more; nio keeps all, and a place for each that it has never known."""
         conversations, rooms = self.olm.session_store._entries, self.olm.inbound_group_store._entries
         with self.olm.store.database.bind_ctx([OlmSessions, MegolmInboundSessions]):
-            for sender in [sender for sender in senders if isinstance(sender, str)]:
+            for sender in senders:
                 sessions = sorted(conversations.pop(sender, []), key=lambda session: session.use_time, reverse=True)
                 if sessions:
                     conversations[sender] = sessions[:MOST_CONVERSATIONS]
