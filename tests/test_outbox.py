@@ -314,7 +314,8 @@ async def test_a_messenger_that_is_asked_too_fast_is_asked_more_slowly(storage: 
     times = [at for at, _ in post.messenger.asked]
     [pause] = [at for at, (earlier, later) in enumerate(pairwise(times), 1) if later - earlier >= 3]
     rest = times[pause + 1 :]
-    assert min(later - earlier for earlier, later in pairwise(rest)) > 0.1 / 0.99
+    assert len(rest) >= 8
+    assert rest[-1] - rest[0] > (len(rest) - 2) * 0.1 / 0.99  # one late timer is forgiven
 
 
 # -- trying again -------------------------------------------------------------------------------------------
@@ -670,7 +671,7 @@ async def test_choices_that_do_not_fit_are_numbered_lines_and_a_typed_number_cho
         await anna.says("/start")
         assert anna.choices == []
         assert "\n1. Suggest an idea\n2. See ideas\n3. What is on\n4. Language" in anna.sees
-        await anna.says("3")
+        await anna.says("4")
         assert "Which language" in anna.sees
         assert sorted(anna.choices) == ["Deutsch", "English"]
 
