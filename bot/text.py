@@ -28,7 +28,7 @@ class Catalogue:
         self._babel = Locale.parse(locale, sep="-")
         self.name = self.called(self)
         self._translations = translations
-        self._zone = zone
+        self.zone = zone
 
     def called(self, other: "Catalogue") -> str:
         """What this language calls another one."""
@@ -70,8 +70,8 @@ class Catalogue:
         if isinstance(value, str):
             return value
         if isinstance(value, datetime):
-            local = value.astimezone(self._zone)
-            hour = format_time(local, "short", tzinfo=self._zone, locale=self._babel)
+            local = value.astimezone(self.zone)
+            hour = format_time(local, "short", tzinfo=self.zone, locale=self._babel)
             return f"{format_date(local, 'medium', locale=self._babel)}, {hour}"
         if isinstance(value, date):
             return format_date(value, "medium", locale=self._babel)

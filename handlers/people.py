@@ -20,6 +20,7 @@ from storage.ideas import Comment, Follow, Idea, Support
 from storage.linking import Link
 from storage.outbox import Outbox
 from storage.people import Account, Attempt, Group, NameTaken, NameUnfit, Person, Role
+from storage.polls.tables import Ballot, Elector, Poll, PollPlace, Proposal
 from storage.reactions import Reaction
 
 router = Router()
@@ -328,6 +329,11 @@ EXPORTED: dict[str, tuple[type[SQLModel], Callable[[int], Any]]] = {
     "support": (Support, lambda person: col(Support.person_id) == person),
     "follow": (Follow, lambda person: col(Follow.person_id) == person),
     "comment": (Comment, lambda person: col(Comment.author_id) == person),
+    "poll": (Poll, lambda person: col(Poll.author_id) == person),
+    "poll_place": (PollPlace, lambda person: col(PollPlace.chat_id).in_(erasure.private_chats(person))),
+    "ballot": (Ballot, lambda person: col(Ballot.person_id) == person),
+    "elector": (Elector, lambda person: col(Elector.person_id) == person),
+    "proposal": (Proposal, lambda person: col(Proposal.person_id) == person),
     "dialog": (Dialog, lambda person: col(Dialog.person_id) == person),
     "link": (Link, lambda person: or_(col(Link.person_id) == person, col(Link.other_id) == person)),
     "attempt": (Attempt, lambda person: col(Attempt.person_id) == person),

@@ -318,20 +318,20 @@ def move_chat(connection: Connection, adapter: str, old: str, new: str) -> None:
         return
     if new in ids:
         for column in _references_to_chat():
-            connection.execute(update(column.table).where(column == ids[new]).values({column: ids[old]}))
-        twice = select(dialog_table.c.person_id).where(dialog_table.c.chat_id == ids[old])
-        newcomer = dialog_table.c.chat_id == ids[new]
-        connection.execute(delete(dialog_table).where(newcomer, dialog_table.c.person_id.in_(twice)))
-        connection.execute(update(dialog_table).where(newcomer).values(chat_id=ids[old]))
+            newcomer = column == ids[new]
+            if column.primary_key:  # what both chats have, an open question to the same person, is the old one's
+                [other] = [key for key in column.table.primary_key if key is not column]
+                twice = select(other).where(column == ids[old])
+                connection.execute(delete(column.table).where(newcomer, other.in_(twice)))
+            connection.execute(update(column.table).where(newcomer).values({column: ids[old]}))
         connection.execute(delete(chat_table).where(chat_table.c.id == ids[new]))
     connection.execute(update(chat_table).where(chat_table.c.id == ids[old]).values(external=new, active=True))
 
 
 def _references_to_chat() -> Iterator[Any]:
-    """Every column that refers to a chat, but the dialogs', where both chats may have one of the same person."""
+    """Every column that refers to a chat."""
     for table in SQLModel.metadata.sorted_tables:
-        if table is not dialog_table:
-            yield from (key.parent for key in table.foreign_keys if key.column is chat_table.c.id)
+        yield from (key.parent for key in table.foreign_keys if key.column is chat_table.c.id)
 
 
 def _open_dialog(dialect: Any) -> Any:

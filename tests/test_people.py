@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import text
@@ -11,9 +12,13 @@ from sqlmodel import Session, SQLModel, select, update
 from bot.types import ChatRef
 from handlers.people import EXPORTED, NOTICE_VERSION
 from storage import erasure, people
+from storage.conversation import Chat
 from storage.engine import open_engine
 from storage.outbox import Outbox
 from storage.people import Account, Person, Role
+from storage.polls import asking, voting
+from storage.polls.asking import Draft
+from storage.polls.tables import Secrecy
 from tests.conftest import Community, Resident
 
 HOUR, DAY = 3600.0, 86400.0
@@ -578,7 +583,22 @@ async def lives(lab: Community, who: Resident) -> None:
         )
     )
     await lab.settled()
+    await lab.read(lambda session: takes_part_in_polls(session, who.name))
     await who.says("/idea Another thought")
+
+
+def takes_part_in_polls(session: Session, name: str) -> None:
+    """Ask, vote and propose an option; the poll stands in the private chat."""
+    account = session.exec(select(Account).where(Account.external == name)).one()
+    chat = session.exec(select(Chat.id).where(Chat.account_id == account.id)).one()
+    assert chat is not None
+    connection, person, now = session.connection(), account.person_id, account.created_at
+    for secrecy in Secrecy:
+        draft = Draft("Which evening?", ("Tue", "Wed"), secrecy=secrecy, proposals=True)
+        number = asking.ask(connection, draft, person, now, ZoneInfo("UTC"))
+        asking.place(connection, number, chat)
+        voting.vote(connection, number, person, (1,), now)
+        asking.propose(session, number, person, "Thu", now)
 
 
 def referring(rows: dict[str, list[dict[str, Any]]], person: int, chat: int) -> list[tuple[str, str]]:
@@ -649,6 +669,7 @@ async def test_nothing_refers_to_who_has_erased_themselves(lab: Community, keep:
     before = referring(await lab.read(everything), person, chat)
     assert {table for table, _ in before} >= {
         "account", "idea", "support", "follow", "comment", "dialog", "failed", "outbox", "attempt", "link", "reaction",
+        "poll", "poll_place", "ballot", "elector", "proposal",
     }  # fmt: skip
     await anna.says("/me")
     await anna.presses("Erase everything")
