@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -41,6 +41,7 @@ class Export(StrEnum):
 
     IDEAS = "ideas"
     PEOPLE = "people"
+    POLLS = "polls"
 
 
 class Format(StrEnum):
@@ -174,13 +175,19 @@ def invite(role: Annotated[Invited, typer.Argument()] = Invited.ORGANISER) -> No
 
 @app.command()
 def export(what: Export, format: Annotated[Format, typer.Option("--format")] = Format.JSON) -> None:
-    """Print ideas or people, one JSON object a line, or as CSV."""
+    """Print ideas, people or polls, one JSON object a line, or as CSV."""
     from storage import ideas, people
+    from storage.polls import asking
 
     settings = _settings()
     _migrated(settings)
     with _session(settings) as session:
-        rows: Iterator[NamedTuple] = ideas.export(session) if what is Export.IDEAS else people.export(session)
+        exports: dict[Export, Callable[[Session], Iterator[NamedTuple]]] = {
+            Export.IDEAS: ideas.export,
+            Export.PEOPLE: people.export,
+            Export.POLLS: asking.export,
+        }
+        rows = exports[what](session)
         try:
             _print_rows(rows, format)
             sys.stdout.flush()
@@ -210,7 +217,8 @@ def _cell(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, list):
-        return " ".join(value)
+        parts = [": ".join(map(str, part.values())) if isinstance(part, dict) else part for part in value]
+        return _cell(("; " if isinstance(value[0], dict) else " ").join(parts)) if value else ""
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
         return f"'{value}"
     return value

@@ -23,6 +23,9 @@ from storage.people import Role
 
 Choices = Sequence[Choice]
 
+MOST_COPIES = 500
+"""How many copies of one thing are kept true at once, all groups first; older ones in private chats are left."""
+
 
 class Where(Enum):
     """Where a command can be used."""
@@ -218,6 +221,14 @@ class Turn:
             ref = ChatRef(place.adapter, place.external, place.thread)
             self._queue(chat_id, ref, place.locale, _message(what, choices), bulk=bulk)
 
+    def tell_all(self, chats: Iterable[int], what: Text | Message, *choices: Choice) -> None:
+        """Say something in several chats, in each one's language. Chats that are gone are passed over."""
+        message = _message(what, choices)
+        for chat_id, place in conversation.places(self.connection, chats):
+            if place.active and place.adapter in self.lab.limits:
+                ref = ChatRef(place.adapter, place.external, place.thread)
+                self._queue(chat_id, ref, place.locale, message, bulk=True)
+
     def notify(self, people: Iterable[int], what: Text | Message, *choices: Choice) -> None:
         """Tell people something in their private chats, except those who want to hear nothing."""
         message = _message(what, choices)
@@ -247,6 +258,26 @@ class Turn:
         """Every message that shows ``subject`` in a chat shall look otherwise, in that chat's language."""
         for row, adapter, locale in outbox.copies(self.connection, subject, chat_id):
             self._revise(row, adapter, *self._fitted(adapter, locale, _message(what, choices)))
+
+    def edit_everywhere(self, subject: str, show: Callable[[bool], Message], *, live: bool) -> None:
+        """Every message that shows ``subject``, in any chat, shall look otherwise; at most ``MOST_COPIES`` of them.
+
+        ``show(private)`` is what it shall be in a private chat, and in a group. ``live`` is news that may be missed:
+        a messenger that cannot edit would send each anew, so it is spared them.
+        """
+        fitted: dict[tuple[str, str, bool], tuple[list[str], str | None]] = {}
+        wanted = []
+        for row, adapter, locale, private in outbox.everywhere(self.connection, subject, MOST_COPIES):
+            limits = self.lab.limits.get(adapter)
+            if limits is None or (live and not limits.edits):
+                continue
+            key = (adapter, locale, private)
+            if key not in fitted:
+                fitted[key] = self._fitted(adapter, locale, show(private))
+            parts, stored = fitted[key]
+            wanted.append((row, parts[-1], stored))
+            self.adapters.add(adapter)
+        outbox.revise_all(self.connection, wanted, self.now)
 
     def replace(self, what: Text | Message, *choices: Choice) -> None:
         """Show this in place of the message that was pressed; to somebody who typed, and what is too long, say it."""

@@ -14,6 +14,9 @@ from bot.types import Attachment, Choice, Lines, Message, Pressed, Said, T, Text
 from handlers.help import menu
 from handlers.ideas.showing import show
 from handlers.ideas.words import author_has_left, is_the_labs
+from handlers.polls.drafting import begin as begin_poll
+from handlers.polls.voting import open_link
+from handlers.polls.words import GROUPS
 from storage import erasure, people
 from storage.conversation import Chat, Dialog, Failed
 from storage.ideas import Comment, Follow, Idea, Support
@@ -40,16 +43,6 @@ ROLES: dict[Role, Text] = {
     Role.LEAD: T("lab lead"),
 }
 
-GROUPS: dict[Group, Text] = {
-    Group.CITIZEN: T("citizens"),
-    Group.INITIATIVE: T("initiatives and associations"),
-    Group.ADMINISTRATION: T("administration"),
-    Group.POLITICS: T("politics"),
-    Group.BUSINESS: T("business"),
-    Group.SCIENCE: T("science"),
-    Group.LAB: T("the lab's team"),
-}
-
 CANCEL = Choice(T("Cancel"), "cancel")
 
 
@@ -74,6 +67,12 @@ def start(turn: Turn, payload: str) -> None:
         return
     if payload.startswith("idea-"):
         show(turn, payload.removeprefix("idea-"))
+        return
+    if payload == "poll":
+        begin_poll(turn, "")
+        return
+    if payload.startswith("poll_"):
+        open_link(turn, payload)
         return
     command = turn.lab.commands.get(payload)
     if command is not None and command.where is Where.PRIVATE and turn.may(command.role):
@@ -214,6 +213,11 @@ def show_me(turn: Turn) -> None:
         if person.group
         else T("You have not said whom you speak for."),
         done_by(turn, turn.person.id),
+        T(
+            "Polls asked: {polls}. Votes that bear your name: {votes}.",
+            polls=turn.db.exec(select(func.count()).where(col(Poll.author_id) == person.id)).one(),
+            votes=turn.db.exec(select(func.count()).where(col(Ballot.person_id) == person.id)).one(),
+        ),
         T("Accounts: {messengers}.", messengers=messengers(account.adapter for account in accounts)),
         T("With us since {date}.", date=person.created_at.date()),
     ]

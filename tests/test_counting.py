@@ -14,6 +14,7 @@ from storage.polls.counting import (
     Content,
     Kind,
     Profile,
+    Result,
     count,
     is_valid,
     tally,
@@ -45,6 +46,12 @@ def test_the_capital_of_tennessee_depends_on_the_rule() -> None:
     assert by_runoff.winners == (KNOXVILLE,)
     assert [round_.out for round_ in by_runoff.rounds] == [(CHATTANOOGA,), (NASHVILLE,), ()]
     assert by_runoff.rounds[-1].votes == {MEMPHIS: 42, KNOXVILLE: 58}
+
+
+@pytest.mark.parametrize("kind", RANKED)
+def test_a_result_is_read_as_it_was_stored(kind: Kind) -> None:
+    found = count(kind, 4, TENNESSEE)
+    assert Result.read(found.stored()) == found
 
 
 def test_approval_in_tennessee() -> None:

@@ -251,6 +251,7 @@ def commands_in(html: str) -> set[str]:
 async def test_help_lists_what_this_person_may_do_here(lab: Community) -> None:
     anna, olga = lab.person("anna"), await lab.organiser("olga")
     everybody = {"/cancel", "/help", "/idea", "/ideas", "/language", "/privacy", "/start", "/stop"}
+    everybody |= {"/close", "/poll", "/polls", "/vote"}
     await anna.says("/help")
     assert commands_in(anna.sees) == everybody | {"/claim", "/link", "/me"}
     await olga.says("/help")

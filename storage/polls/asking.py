@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, delete, insert, or_, select, update
+from sqlalchemy import Connection, delete, insert, or_, select, text, update
 from sqlmodel import Session, col
 from sqlmodel import select as select_models
 
@@ -138,11 +138,10 @@ def places(connection: Connection, number: int) -> list[int]:
     return list(connection.execute(query).scalars())
 
 
-def stands_in_a_group(connection: Connection, number: int) -> bool:
-    """Whether others than the author have seen it standing somewhere."""
-    query = select(place_table.c.chat_id).join(chat_table, chat_table.c.id == place_table.c.chat_id)
-    where = (place_table.c.poll_id == number, chat_table.c.private.is_(False))
-    return connection.execute(query.where(*where).limit(1)).first() is not None
+def groups(connection: Connection, chats: Sequence[int]) -> list[int]:
+    """Those of some chats that are groups."""
+    query = select(chat_table.c.id).where(chat_table.c.id.in_(chats), chat_table.c.private.is_(False))
+    return list(connection.execute(query.order_by(chat_table.c.id)).scalars())
 
 
 class Page(NamedTuple):
@@ -255,14 +254,16 @@ def make_stale(connection: Connection, number: int) -> None:
 
 def due_to_close(connection: Connection, now: datetime, most: int) -> list[int]:
     """Open polls whose time is over."""
-    query = select(poll_table.c.id).where(poll_table.c.status == "open", poll_table.c.closes_at <= now)
+    query = select(poll_table.c.id).where(poll_table.c.status == text("'open'"), poll_table.c.closes_at <= now)
     return list(connection.execute(query.order_by(poll_table.c.closes_at).limit(most)).scalars())
 
 
 def due_to_remind(connection: Connection, now: datetime) -> tuple[int, list[int]] | None:
     """A poll and some people who have not voted in it and are to be reminded now, each of them once."""
     query = select(poll_table.c.id, poll_table.c.reminded)
-    query = query.where(poll_table.c.status == "open", poll_table.c.remind_at <= now).order_by(poll_table.c.remind_at)
+    query = query.where(poll_table.c.status == text("'open'"), poll_table.c.remind_at <= now).order_by(
+        poll_table.c.remind_at
+    )
     row = connection.execute(query.limit(1)).first()
     if row is None:
         return None
@@ -285,6 +286,12 @@ def due_to_remind(connection: Connection, now: datetime) -> tuple[int, list[int]
 
 
 _PAGE = 500
+
+
+def secret_closed_since(connection: Connection, since: datetime) -> list[int]:
+    """The secret polls that were closed then or later."""
+    query = select(poll_table.c.id).where(poll_table.c.secrecy == text("'secret'"), poll_table.c.closed_at >= since)
+    return list(connection.execute(query).scalars())
 
 
 # -- people leave -------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Counting: what a ballot of each kind holds, and the rule by which each kind finds its winner."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -56,6 +57,17 @@ class Result:
     winners: tuple[int, ...]
     scores: tuple[int, ...]
     rounds: tuple[Round, ...] = ()
+
+    def stored(self) -> str:
+        """As its row keeps it."""
+        rounds = [[sorted(found.votes.items()), found.out] for found in self.rounds]
+        return json.dumps([self.winners, self.scores, rounds])
+
+    @classmethod
+    def read(cls, stored: str) -> "Result":
+        """From its row."""
+        winners, scores, rounds = json.loads(stored)
+        return cls(tuple(winners), tuple(scores), tuple(Round(dict(votes), tuple(out)) for votes, out in rounds))
 
 
 def is_valid(kind: Kind, content: Content, options: int, most: int) -> bool:

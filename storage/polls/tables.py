@@ -60,12 +60,14 @@ class Poll(SQLModel, table=True):
     in the transaction that changes them. ``named`` lists the groups of ``Audience.NAMED``, separated by commas.
     ``link`` is the unguessable part of its deep link: who has it was in a group where the poll stands. ``stale`` is
     true while its copies show less than the database knows. ``remind_at`` is when those who have not voted are
-    reminded, and ``reminded`` the last person who was. ``outcome`` is what happens now, in somebody's words.
+    reminded, and ``reminded`` the last person who was. ``result`` is what ``counting.Result`` stores at the close.
+    ``outcome`` is what happens now, in somebody's words.
     """
 
     __table_args__ = (
         Index("ix_poll_closes_at", "closes_at", **partial("status = 'open' AND closes_at IS NOT NULL")),
         Index("ix_poll_remind_at", "remind_at", **partial("status = 'open' AND remind_at IS NOT NULL")),
+        Index("ix_poll_closed_at", "closed_at", **partial("secrecy = 'secret' AND closed_at IS NOT NULL")),
         Index("ix_poll_stale", "id", **partial("stale")),
         {"sqlite_autoincrement": True},
     )
@@ -92,6 +94,7 @@ class Poll(SQLModel, table=True):
     remind_at: datetime | None = None
     reminded: int = 0
     closed_at: datetime | None = None
+    result: str | None = None
     outcome: str | None = None
 
 

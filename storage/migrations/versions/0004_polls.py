@@ -34,6 +34,7 @@ def upgrade() -> None:
         sa.Column("remind_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("reminded", sa.Integer(), nullable=False),
         sa.Column("closed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("result", sa.String(), nullable=True),
         sa.Column("outcome", sa.String(), nullable=True),
         sa.ForeignKeyConstraint(["author_id"], ["person.id"], name=op.f("fk_poll_author_id_person")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_poll")),
@@ -46,6 +47,10 @@ def upgrade() -> None:
             batch_op.create_index(
                 f"ix_poll_{column}", [column], unique=False, sqlite_where=waiting, postgresql_where=waiting
             )
+        secret = sa.text("secrecy = 'secret' AND closed_at IS NOT NULL")
+        batch_op.create_index(
+            "ix_poll_closed_at", ["closed_at"], unique=False, sqlite_where=secret, postgresql_where=secret
+        )
         batch_op.create_index(
             "ix_poll_stale", ["id"], unique=False, sqlite_where=sa.text("stale"), postgresql_where=sa.text("stale")
         )
