@@ -160,7 +160,7 @@ def queue_messages(connection: Connection, rows: Sequence[Mapping[str, Any]]) ->
 
 _REVISE = (
     update(outbox_table)
-    .where(outbox_table.c.id == bindparam("b_row"), outbox_table.c.state.in_([PENDING, DELIVERED]))
+    .where(outbox_table.c.id == bindparam("b_row"), text("outbox.state IN ('pending', 'delivered')"))
     .values(
         html=bindparam("b_html"),
         choices=bindparam("b_choices"),

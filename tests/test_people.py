@@ -442,6 +442,7 @@ async def test_me_shows_what_is_stored(lab: Community) -> None:
         "Rolle: Teilnahme",
         "Du hast nicht gesagt, für wen du sprichst.",
         "Ideen: 1. Unterstützt: 1. Kommentare: 0. Gefolgt: 1.",
+        "Gestellte Umfragen: 0. Stimmen unter deinem Namen: 0.",
         "Konten: Memory.",
         "Dabei seit 02.11.2026.",
     ]
