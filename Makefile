@@ -26,6 +26,7 @@ bench: $(VENV)/ready .venv-peers/ready
 	$(BIN)/python bench/throughput.py --labbot-text /start
 	$(BIN)/python bench/stages.py
 	$(BIN)/python bench/scale.py
+	$(BIN)/python bench/polls.py
 
 # The exact versions of the lock, checked by hash; the project itself last, so that it may change freely.
 $(VENV)/ready: requirements-dev.lock pyproject.toml

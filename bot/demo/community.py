@@ -101,6 +101,8 @@ IDEAS = (
     ),
 )  # fmt: skip
 
+POLL = "Wann treffen wir uns zum Nachbarschaftsabend? | Dienstag | Mittwoch | Donnerstag"
+
 
 class Shift(Protocol):
     """A clock that can be set."""
@@ -125,6 +127,7 @@ class Neighbourhood:
             await self._suggest()
             await self._discuss()
             await self._decide()
+            await self._poll()
             await self._greet()
         self._time.ahead = timedelta()
 
@@ -188,6 +191,18 @@ class Neighbourhood:
         self._time.ahead = -timedelta(days=14)
         room = ChatRef(self._messenger.name, f"g-{TEAM}")
         self._press("rosa", T("Take it up"), room, holding=IDEAS[1].title)
+        await self._rest()
+
+    async def _poll(self) -> None:
+        """Rosa asks the neighbours; some of them have voted."""
+        self._time.ahead = -timedelta(hours=3)
+        market = ChatRef(self._messenger.name, f"g-{MARKET}")
+        words = self._app.lab.catalogues["de"]
+        self._messenger.say("rosa", market, f"/{words.gettext('poll')} {POLL}")
+        await self._rest()
+        card = next(seen for seen in reversed(self._messenger.sees(market)) if seen.buttons)
+        for place, person in enumerate(idea.author for idea in IDEAS[:9]):
+            self._messenger.press(person, market, card.id, (0, 2, 2, 1, 2)[place % 5], card.revision)
         await self._rest()
 
     async def _greet(self) -> None:

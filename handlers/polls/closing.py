@@ -19,6 +19,7 @@ from storage import conversation, outbox
 from storage.polls import asking, voting
 from storage.polls.counting import Kind
 from storage.polls.tables import LONGEST_OUTCOME, Poll, Secrecy, Status
+from storage.polls.voting import Rules
 
 router = Router()
 
@@ -41,15 +42,14 @@ def close(turn: Turn, number: str) -> None:
         turn.toast(T("Poll #{number} is closed now.", number=number))
 
 
-def close_if_all_have_voted(turn: Turn, number: int) -> None:
+def close_if_all_have_voted(turn: Turn, poll: Rules) -> None:
     """Where it is known who is asked, a poll may end with the last vote."""
-    poll = voting.rules(turn.connection, number)
-    if poll is None or not poll.until_all:
+    if not poll.until_all:
         return
-    found = asking.find(turn.db, number)
+    found = asking.find(turn.db, poll.id)
     size = voting.size_of_electorate(turn.connection, poll)
     if found is not None and size is not None and found.voters >= size:
-        close_now(turn, number)
+        close_now(turn, poll.id)
 
 
 def close_now(turn: Turn, number: int) -> bool:

@@ -90,7 +90,7 @@ def cast(turn: Turn, poll: Rules, content: Content, reason: str = "") -> bool:
         turn.toast(typed(poll.kind))
         return False
     answer(turn, poll, content)
-    close_if_all_have_voted(turn, poll.id)
+    close_if_all_have_voted(turn, poll)
     return True
 
 

@@ -507,11 +507,17 @@ def kept(connection: Connection) -> dict[int, tuple[int, dict[tuple[int, int], i
 
 def options(connection: Connection, numbers: Iterable[int]) -> dict[int, list[str]]:
     """The options of some polls, in their order."""
-    query = select(option_table.c.poll_id, option_table.c.text).where(option_table.c.poll_id.in_(list(numbers)))
     found: dict[int, list[str]] = {}
-    for number, words in connection.execute(query.order_by(option_table.c.poll_id, option_table.c.position)):
+    for number, words in connection.execute(_OPTIONS, {"polls": list(numbers)}):
         found.setdefault(number, []).append(words)
     return found
+
+
+_OPTIONS = (
+    select(option_table.c.poll_id, option_table.c.text)
+    .where(option_table.c.poll_id.in_(bindparam("polls", expanding=True)))
+    .order_by(option_table.c.poll_id, option_table.c.position)
+)
 
 
 def is_link(link: str, given: str) -> bool:
