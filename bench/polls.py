@@ -146,7 +146,7 @@ def closing(app: App, number: int, kind: Kind, secret: bool) -> float:
         connection.execute(text("CREATE TEMPORARY TABLE candidate (n integer primary key, content varchar)"))
         rows = [{"n": n, "content": content} for n, content in enumerate(candidates)]
         connection.execute(text("INSERT INTO candidate VALUES (:n, :content)"), rows)
-        picked = "(SELECT content FROM candidate WHERE n = (ballot.person_id * 7919) % :n)"
+        picked = "(SELECT content FROM candidate WHERE n = (ballot.person_id % 10007 * 7919) % :n)"
         connection.execute(text(f"UPDATE ballot SET content = {picked}"), {"n": len(candidates)})
         options = 3 if kind is Kind.CONSENT else OPTIONS
         changed = {
@@ -160,11 +160,9 @@ def closing(app: App, number: int, kind: Kind, secret: bool) -> float:
         )
         if secret:
             voting.new_key(connection, number)
-            tag = "CAST(person_id * 2654435761 % 4294967296 AS VARCHAR)"
+            tag = "CAST((person_id * 2654435761 % 4294967296) || '.' || person_id AS BLOB)"
             if connection.dialect.name == "postgresql":
                 tag = "decode(md5(person_id::text), 'hex')"
-            else:
-                tag = f"CAST({tag} || person_id AS BLOB)"
             connection.execute(
                 text(
                     "INSERT INTO secret_ballot (poll_id, tag, content, reason, moment) "

@@ -291,10 +291,10 @@ class Turn:
                 return
         self.say(message)
 
-    def toast(self, what: Text) -> None:
+    def toast(self, what: Text | Message) -> None:
         """A short note to whoever pressed; to somebody who typed, or reacted in private, it is said."""
         if isinstance(self.update, Pressed) and self.lab.limits[self.chat.ref.adapter].choices:
-            self.note = f"{self.words.plain(what)} {self.note or ''}".strip()
+            self.note = f"{self.words.plain(_message(what, ()).text)} {self.note or ''}".strip()
         elif self.chat.private or isinstance(self.update, Said):  # a reaction in a room needs no word to everybody
             self.say(what)
 

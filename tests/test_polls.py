@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlmodel import Session, SQLModel, select
+from sqlmodel import Session, SQLModel, col, select
 
-from bot.adapters.memory import Seen
+from bot.adapters.memory import UNLIMITED, Seen
 from bot.config import Settings
+from storage.outbox import Outbox
 from storage.people import Account, Person
 from storage.polls import asking, voting
 from storage.polls.tables import BallotKey, Poll
@@ -150,8 +151,6 @@ async def test_two_hundred_vote_at_once_and_each_copy_changes_once(lab: Communit
 
 
 async def test_a_messenger_without_edits_is_spared_the_running_count(settings: Settings) -> None:
-    from bot.adapters.memory import UNLIMITED
-
     async with running(settings, replace(UNLIMITED, edits=False)) as lab:
         [anna] = await in_group(lab, "anna")
         await anna.says(f"/poll {WHICH} | Tue | Wed")
@@ -607,3 +606,25 @@ async def test_the_whole_database_is_the_same_whoever_of_them_has_voted_how(
             assert not any("ballot:1" in str(row) and "poll." in str(row) for row in rows)
     else:
         assert dumps[0] == dumps[1]
+
+
+async def test_where_choices_are_numbers_nothing_of_the_way_to_a_secret_vote_is_left(settings: Settings) -> None:
+    """Each press is answered by a message there; how many there were would tell how long a ballot is."""
+    async with running(settings, replace(UNLIMITED, choices=0)) as lab:
+        olga, anna = await lab.organiser("olga"), lab.person("anna")
+        for words in (f"/poll {WHICH}\nTue\nWed\nThu", "Ranking by points", "secret", "Post it"):
+            await olga.says(words)
+        await anna.says(f"/start poll_1_{(await poll_of(lab)).link}")
+        for words in ("3", "Tue", "Cast my vote"):
+            await anna.says(words)
+        assert anna.sees == "Your vote in #1 is in the box."
+
+        def led(session: Session) -> list[tuple[str | None, int, int]]:
+            rows = session.exec(select(Outbox).where(Outbox.subject == "ballot:1").order_by(col(Outbox.id))).all()
+            return [(row.choices, row.version, row.revision) for row in rows]
+
+        assert len(await lab.read(led)) == 4  # the ballot, an answer to each press
+        await olga.says("/close 1")
+        assert await lab.read(led) == [("[]", 1, 0)]
+        assert await anna.says("1") != []  # there is nothing to choose any more, and an answer
+        assert voting.read("2,0") in await lab.read(lambda session: voting.profile(session.connection(), 1))

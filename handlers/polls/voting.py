@@ -105,10 +105,7 @@ def answer(turn: Turn, poll: Rules, content: Content) -> None:
 
 def note(turn: Turn, poll: Rules, what: Text) -> None:
     """A short answer. What is said while somebody votes in secret is found, and forgotten at the close."""
-    if isinstance(turn.update, Pressed):
-        turn.toast(what)
-    else:
-        turn.say(Message(what, subject=traces(poll)))
+    turn.toast(Message(what, subject=traces(poll)))
 
 
 def traces(poll: Rules) -> str | None:
