@@ -173,6 +173,8 @@ def closing(app: App, number: int, kind: Kind, secret: bool) -> float:
         began = time.perf_counter()
         assert voting.close(connection, number, NOW)
         seconds = time.perf_counter() - began
+        cast = connection.execute(text("SELECT voters FROM poll")).scalar_one()
+        assert sum(voting.profile(connection, number).values()) == cast
         transaction.rollback()
     return seconds
 
