@@ -5,34 +5,55 @@ VENV := .venv
 BIN := $(VENV)/bin
 JS := tests/adapters/js
 
-.PHONY: demo test browser bench words lock clean
+.PHONY: demo test browser pictures bench words lock clean
 
-demo: $(VENV)/ready
-	$(BIN)/labbot demo
+# Needs only what the bot needs; what tests it comes with the first `make test`. More: make demo ARGS="--data FOLDER".
+demo: $(VENV)/runs
+	$(BIN)/python -m bot demo $(ARGS)
 
-test: $(VENV)/ready .venv-synapse/ready $(if $(shell command -v npm 2>/dev/null),$(JS)/node_modules/ready)
+test: $(VENV)/ready .venv-synapse/ready browser $(if $(shell command -v npm 2>/dev/null),$(JS)/node_modules/ready)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest --numprocesses auto --cov --cov-report=term --cov-report=xml
 
-# The playground in a real browser: the machine's own Chromium or Chrome, else one that Playwright downloads.
+# The browser of the playground's stories: the machine's own Chromium or Chrome, else Debian's, else Playwright's.
+# Where none can be had its stories are skipped; continuous integration (CI is set) fails.
 browser: $(VENV)/ready
-	@command -v chromium || command -v chromium-browser || command -v google-chrome || $(BIN)/playwright install chromium
-	$(BIN)/python -m pytest -m browser
+	@for name in "$$CHROMIUM" chromium chromium-browser google-chrome; do command -v "$$name" > /dev/null && exit; done; \
+	if [ "$$(id -u)" = 0 ] && grep -qs '^ID=debian' /etc/os-release; then \
+		apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium; \
+	else \
+		timeout 600 $(BIN)/playwright install chromium; \
+	fi || echo "No browser could be fetched; without one the playground's stories cannot be told." >&2
+
+# The pictures of the README, as the stories have taken them.
+pictures: browser
+	$(BIN)/python -m pytest tests/browser
+	cp build/pictures/playground.webp docs/pictures/
+	cp build/pictures/playground-telegram-light-1400.png docs/pictures/playground-light.png
+	cp build/pictures/playground-telegram-dark-1400.png docs/pictures/playground-dark.png
 
 bench: $(VENV)/ready .venv-peers/ready
 	$(BIN)/python bench/throughput.py --labbot-text /start
 	$(BIN)/python bench/stages.py
 	$(BIN)/python bench/scale.py
+	$(BIN)/python bench/events.py
+	$(BIN)/python bench/playground.py
 	$(BIN)/python bench/polls.py
 
-# The exact versions of the lock, checked by hash; the project itself last, so that it may change freely.
-$(VENV)/ready: requirements-dev.lock pyproject.toml
+# The exact versions of the locks, checked by hash; the project itself last, so that it may change freely.
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+
+$(VENV)/runs: requirements.lock
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PIP) --require-hashes -r requirements.lock
+	touch $@
+
+$(VENV)/ready: $(VENV)/runs requirements-dev.lock pyproject.toml
+	$(PIP) --require-hashes -r requirements-dev.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
 
 .venv-peers/ready: bench/requirements-peers.txt

@@ -40,6 +40,7 @@ class Export(StrEnum):
     """What can be exported."""
 
     IDEAS = "ideas"
+    EVENTS = "events"
     PEOPLE = "people"
     POLLS = "polls"
 
@@ -97,7 +98,7 @@ async def _run(settings: Settings, reset_cross_signing: bool = False) -> int:
         print(f"LABBOT_LOCALE: {error}", file=sys.stderr)
         return BAD_SETTINGS
     host, port = settings.http_address
-    site = web.create(bot.metrics.registry, bot.health, hooks)
+    site = web.create(bot.metrics.registry, bot.health, hooks, bot.calendar)
     async with AsyncExitStack() as serving:
         try:
             await serving.enter_async_context(web.serve(site, host, port))
@@ -175,19 +176,21 @@ def invite(role: Annotated[Invited, typer.Argument()] = Invited.ORGANISER) -> No
 
 @app.command()
 def export(what: Export, format: Annotated[Format, typer.Option("--format")] = Format.JSON) -> None:
-    """Print ideas, people or polls, one JSON object a line, or as CSV."""
+    """Print ideas, events, polls or people, one JSON object a line, or as CSV."""
     from storage import ideas, people
+    from storage.events import listing
     from storage.polls import asking
 
     settings = _settings()
     _migrated(settings)
     with _session(settings) as session:
-        exports: dict[Export, Callable[[Session], Iterator[NamedTuple]]] = {
+        exported: dict[Export, Callable[[Session], Iterator[NamedTuple]]] = {
             Export.IDEAS: ideas.export,
+            Export.EVENTS: listing.export,
             Export.PEOPLE: people.export,
             Export.POLLS: asking.export,
         }
-        rows = exports[what](session)
+        rows = exported[what](session)
         try:
             _print_rows(rows, format)
             sys.stdout.flush()

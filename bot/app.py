@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import structlog
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from bot import web
 from bot.clock import Clock, RealTime, Time
@@ -20,8 +20,9 @@ from bot.text import Catalogues
 from bot.turn import Lab
 from bot.types import T, Text, Verbatim
 from handlers import assemble
+from handlers.events.calendar import feed
 from storage import outbox
-from storage.engine import Storage, Unavailable
+from storage.engine import Storage, Unavailable, session_in
 
 log = structlog.get_logger()
 
@@ -70,18 +71,22 @@ class App:
             self.router.commands,
             {name: adapter.limits for name, adapter in self.adapters.items()},
             self.router.spoken(),
+            settings.public_url,
         )
         self.storage = storage or Storage(settings.database)
         self.outboxes = {
             name: Outbox(adapter, self.storage, self.router.make, self.time, self.metrics)
             for name, adapter in self.adapters.items()
         }
-        self.dispatch = Dispatch(self.storage, self.router, self.lab, self.time, self.metrics, self._wake)
-        self.clock = Clock(self.router.ticks, self.dispatch.tick)
+        self.dispatch = Dispatch(self.storage, self.router, self.lab, self.time, self.metrics, self._wake, self._rearm)
+        self.clock = Clock(self.router.ticks, self.dispatch.tick, self.router.dues, self.dispatch.due, self.time)
 
     def _wake(self, adapter: str) -> None:
         if adapter in self.outboxes:
             self.outboxes[adapter].wake()
+
+    def _rearm(self, at: datetime) -> None:
+        self.clock.rearm(at)
 
     async def run(self, stop: asyncio.Event) -> bool:
         """Run until ``stop`` is set. False when every messenger has refused our account."""
@@ -170,6 +175,16 @@ class App:
             else:
                 checks[name] = "ok"
         return web.Health(all(state == "ok" for state in checks.values()), checks)
+
+    async def calendar(self, name: str) -> web.Calendar | None:
+        """The calendar of this name: "" is the lab's own, else a topic's, else a person's secret; ``None`` for none."""
+
+        def job(connection: Connection) -> web.Calendar | None:
+            with session_in(connection) as session:
+                found = feed(session, self.lab.name, name, list(self.lab.topics), self.time.now())
+            return None if found is None else web.Calendar(found.content, found.changed_at)
+
+        return await self.storage.run(job)
 
 
 def connect(settings: Settings, *, reset_cross_signing: bool = False) -> tuple[list[Adapter], list[web.Hook]]:

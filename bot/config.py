@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     topics: Annotated[tuple[str, ...], NoDecode] = ()
     adapters: Annotated[tuple[str, ...], NoDecode] = ()
     http: str = "127.0.0.1:8080"
+    public_url: str = ""
     log: str = "text:info"
     telegram_token: SecretStr | None = None
     telegram_api: str | None = None
@@ -154,6 +155,13 @@ class Settings(BaseSettings):
         if value not in ("all", "homeserver") and not all("." in part or ":" in part for part in listed):
             raise ValueError("all, homeserver, or a list of people (@anna:lab.example) and servers (lab.example)")
         return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _public(cls, value: str) -> str:
+        if value and (urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).netloc):
+            raise ValueError("an address that begins with https:// is expected")
+        return value.rstrip("/")
 
     @model_validator(mode="after")
     def _complete(self) -> "Settings":

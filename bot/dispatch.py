@@ -5,7 +5,7 @@ import contextlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 import structlog
@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from bot.clock import Time
 from bot.metrics import Metrics
 from bot.port import Adapter
-from bot.router import OUT_OF_DATE, Router
+from bot.router import OUT_OF_DATE, Due, Router
 from bot.turn import Dialog, Here, Lab, Turn, You
 from bot.types import Batch, Edited, Garbled, Left, Moved, Pressed, Retracted, Said, T, Unreadable, Update
 from storage import conversation, outbox, people
@@ -28,6 +28,9 @@ SORRY = T("Something went wrong on my side. Your message is kept and somebody wi
 BACKOFF = (0.5, 30.0)
 """First and longest wait, in seconds, while the database is unavailable."""
 
+AFTER_FAILURE = timedelta(seconds=30)
+"""When a function that has failed on what is due is tried again."""
+
 
 @dataclass(slots=True)
 class Done:
@@ -38,10 +41,21 @@ class Done:
     failures: list[tuple[str, str, str]] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     kinds: dict[str, int] = field(default_factory=dict)
+    due_at: datetime | None = None
+
+    def take(self, turn: Turn) -> None:
+        """What one of its turns has led to."""
+        self.adapters |= turn.adapters
+        if turn.due_at is not None:
+            self.due_at = turn.due_at if self.due_at is None else min(turn.due_at, self.due_at)
 
 
 class Dispatch:
-    """Turns what happened into stored effects. ``wake`` is called with each messenger that has new messages."""
+    """Turns what happened into stored effects.
+
+    After the commit ``wake`` is called with each messenger that has new messages, and ``rearm`` with the time at
+    which something new falls due.
+    """
 
     def __init__(
         self,
@@ -51,6 +65,7 @@ class Dispatch:
         time: Time,
         metrics: Metrics,
         wake: Callable[[str], None],
+        rearm: Callable[[datetime], None],
     ) -> None:
         self.storage = storage
         self.router = router
@@ -58,6 +73,7 @@ class Dispatch:
         self.time = time
         self.metrics = metrics
         self.wake = wake
+        self.rearm = rearm
         self._answers: set[asyncio.Task[None]] = set()
 
     async def receive_all(self, adapter: Adapter) -> None:
@@ -85,8 +101,14 @@ class Dispatch:
         for key, error in done.unreadable:
             log.warning("update.unreadable", adapter=adapter.name, update=key, error=error)
             self.metrics.unreadable_updates(adapter.name).inc()
+        self._announce(done)
+
+    def _announce(self, done: Done) -> None:
+        """After the commit: somebody may have to deliver, and the clock to look earlier."""
         for name in done.adapters:
             self.wake(name)
+        if done.due_at is not None:
+            self.rearm(done.due_at)
 
     async def answered(self) -> None:
         """Wait until every press so far has been answered."""
@@ -96,16 +118,44 @@ class Dispatch:
     async def tick(self, name: str, handler: Callable[[Turn], None]) -> None:
         """Let a scheduled function do its turn; one that fails is logged and called again next time."""
 
-        def job(connection: Connection) -> set[str]:
-            with Turn(connection, self.lab, self.time.now()) as turn:
-                handler(turn)
-            return turn.adapters
+        def job(connection: Connection) -> Done:
+            done = Done()
+            self._scheduled(connection, handler, done)
+            return done
 
         try:
-            for adapter in await self.storage.run(job):
-                self.wake(adapter)
+            self._announce(await self.storage.run(job))
         except Exception as error:
             log.error("tick.failed", tick=name, error=type(error).__name__, where=_where(error))
+
+    async def due(self, due: Due) -> datetime | None:
+        """Let a function handle some of what is due, if anything is; when it has to be called next.
+
+        One process does it at a time. One that fails is logged and tried again half a minute later.
+        """
+
+        def job(connection: Connection) -> tuple[datetime | None, Done]:
+            done = Done()
+            at = due.next_due(connection)
+            if at is not None and at <= self.time.now():
+                serialise(connection, [due.name])
+                self._scheduled(connection, due.handler, done)
+                at = due.next_due(connection)
+            return at, done
+
+        try:
+            at, done = await self.storage.run(job)
+            self._announce(done)
+            return at
+        except Exception as error:
+            log.error("due.failed", due=due.name, error=type(error).__name__, where=_where(error))
+            return self.time.now() + AFTER_FAILURE
+
+    def _scheduled(self, connection: Connection, handler: Callable[[Turn], None], done: Done) -> None:
+        """A turn that nobody's message began."""
+        with Turn(connection, self.lab, self.time.now()) as turn:
+            handler(turn)
+        done.take(turn)
 
     async def _insist(self, job: Callable[[Connection], R]) -> R:
         """Try until the database takes it: nothing is confirmed to the messenger before."""
@@ -200,7 +250,7 @@ class Dispatch:
                 return
             with turn:
                 act(turn)
-            done.adapters |= turn.adapters
+            done.take(turn)
             if isinstance(update, Pressed):
                 done.notes.append((update, turn.note or ""))
 
@@ -251,7 +301,9 @@ class Dispatch:
                     return False
                 return outbox.shown(connection, found.chat_id, update.reply_to.id) is not None
             case Pressed():
-                return not (update.private or update.actor.anonymous)  # in private, they have erased themselves
+                if update.private or update.actor.anonymous or found is None:
+                    return False  # in private, they have erased themselves
+                return outbox.shown(connection, found.chat_id, update.message.id) is not None
             case Edited() | Retracted():
                 return False
             case Garbled():

@@ -4,8 +4,10 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
+from sqlalchemy import Connection
 from sqlmodel import Session
 
 from bot.choices import chosen
@@ -32,6 +34,15 @@ class Tick:
     handler: Callable[[Turn], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A function the clock calls when the earliest of its rows falls due; ``next_due`` tells when that is."""
+
+    name: str
+    next_due: Callable[[Connection], datetime | None]
+    handler: Callable[[Turn], None]
+
+
 class Duplicate(Exception):
     """Two functions claim the same command, step, press or place."""
 
@@ -44,8 +55,10 @@ class Router:
         self.presses: dict[str, Handler] = {}
         self.undos: dict[str, str] = {}
         self.steps: dict[str, Handler] = {}
+        self.counting: set[str] = set()
         self.makers: dict[str, Maker] = {}
         self.ticks: list[Tick] = []
+        self.dues: list[Due] = []
         self.singles: dict[str, Handler] = {}
         self.edits: list[Callable[[Turn, str], bool]] = []
         self.retractions: list[Callable[[Turn], bool]] = []
@@ -73,8 +86,13 @@ class Router:
             _put(self.undos, action, undo)
         return self._into(self.presses, action)
 
-    def step(self, name: str) -> Callable[[Handler], Handler]:
-        """``f(turn, text)`` answers what a person writes after ``turn.ask(…, step=name)``."""
+    def step(self, name: str, *, numbers: bool = False) -> Callable[[Handler], Handler]:
+        """``f(turn, text)`` answers what a person writes after ``turn.ask(…, step=name)``.
+
+        With ``numbers`` the answer may be one: then it does not mean a choice under our last message.
+        """
+        if numbers:
+            self.counting.add(name)
         return self._into(self.steps, name)
 
     def maker(self, name: str) -> Callable[[Maker], Maker]:
@@ -86,6 +104,20 @@ class Router:
 
         def register(handler: Handler) -> Handler:
             self.ticks.append(Tick(f"{handler.__module__}.{handler.__qualname__}", minutes, handler))
+            return handler
+
+        return register
+
+    def due(self, next_due: Callable[[Connection], datetime | None]) -> Callable[[Handler], Handler]:
+        """``f(turn)`` handles some of the rows that are due, and is called again while more are.
+
+        ``next_due(connection)`` is the earliest time at which one is (UTC), by one indexed query, ``None`` for never.
+        A call is one transaction, so it takes a bounded number of rows, and leaves none of those due. Whoever stores
+        a row says so: ``turn.due(at)``.
+        """
+
+        def register(handler: Handler) -> Handler:
+            self.dues.append(Due(f"{handler.__module__}.{handler.__qualname__}", next_due, handler))
             return handler
 
         return register
@@ -132,7 +164,9 @@ class Router:
         ):
             for name, value in theirs.items():
                 _put(mine, name, value)
+        self.counting |= other.counting
         self.ticks += other.ticks
+        self.dues += other.dues
         self.edits += other.edits
         self.retractions += other.retractions
 
@@ -205,15 +239,15 @@ class Router:
         if said.command is not None:
             self._command(turn, said.command, said.text)
             return
-        first, _, rest = said.text.strip().partition(" ")
+        first, *rest = said.text.split(maxsplit=1) or [""]
         if said.mentioned and self.knows(first):
-            self._command(turn, first, rest)
+            self._command(turn, first, "".join(rest))
             return
-        answers_us = turn.chat.private
-        if said.reply_to is not None and not turn.chat.private:
+        if said.reply_to is not None:
             turn.shown = outbox.shown(turn.connection, turn.chat.id, said.reply_to.id)
-            answers_us = turn.shown is not None
-        elif turn.chat.private and len(said.text) <= 64:
+        answers_us = turn.chat.private or turn.shown is not None
+        asks = turn.shown is not None and turn.shown.choices is not None
+        if turn.chat.private and not asks and len(said.text) <= 64:
             turn.shown = outbox.shown_last(turn.connection, turn.chat.id, turn.dialog is not None)
         if answers_us and (choice := self._typed(turn, said.text)) is not None:
             self._choose(turn, choice)
@@ -255,6 +289,8 @@ class Router:
 
     def _typed(self, turn: Turn, text: str) -> int | None:
         if turn.shown is None or turn.shown.choices is None:
+            return None
+        if turn.dialog is not None and turn.dialog.step in self.counting and text.strip().isdecimal():
             return None
         return chosen(text, [label for label, *_ in json.loads(turn.shown.choices)])
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from babel import Locale
-from babel.dates import format_date, format_time
+from babel.dates import format_date, format_skeleton, format_time
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.numbers import format_decimal
 from markupsafe import escape
 
-from bot.types import Lines, N, T, Text, Verbatim
+from bot.types import Lines, N, Span, T, Text, Verbatim
 
 SOURCE_LOCALE = "en"
 FOLDER = Path(__file__).parent.parent / "locales"
@@ -53,6 +53,8 @@ class Catalogue:
                 template, args = self._translations.ngettext(text.singular, text.plural, text.n), text.args
             case Verbatim():
                 return said(text.words)
+            case Span():
+                return said(self._span(text))
             case Lines():
                 return text.between.join([self._render(part, said) for part in text.parts])
             case _:
@@ -65,6 +67,16 @@ class Catalogue:
                 for name, value in args.items()
             }
         )
+
+    def _span(self, span: Span) -> str:
+        starts, ends = span.starts_at.astimezone(span.zone), span.ends_at.astimezone(span.zone)
+        hour = format_time(starts, "short", tzinfo=span.zone, locale=self._babel)
+        if span.short:
+            return f"{format_skeleton('MMMEd', starts, locale=self._babel)}, {hour}"
+        until = format_time(ends, "short", tzinfo=span.zone, locale=self._babel)
+        if (ends - starts).days:
+            until = f"{format_date(ends, 'medium', locale=self._babel)}, {until}"
+        return f"{format_date(starts, 'full', locale=self._babel)}, {hour}–{until}"
 
     def _value(self, value: str | int | float | date) -> str:
         if isinstance(value, str):

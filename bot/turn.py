@@ -51,6 +51,7 @@ class Lab:
     """What every turn knows of the place: its name, languages, topics, commands, and what each messenger can show.
 
     ``spoken`` finds a command, by its name in any language, in the words of a message.
+    ``public_url`` is where the web app is reached from outside, without a slash at its end; "" when it is not.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Lab:
     commands: Mapping[str, Registered]
     limits: Mapping[str, Limits]
     spoken: re.Pattern[str]
+    public_url: str = ""
 
 
 @dataclass(slots=True)
@@ -129,6 +131,8 @@ class Turn:
         self._queued: list[dict[str, Any]] = []
         self.adapters: set[str] = set()
         """The messengers that have something to deliver after this turn."""
+        self.due_at: datetime | None = None
+        """The earliest time at which something falls due because of this turn."""
 
     # -- what it reads --------------------------------------------------------------------------------------
 
@@ -174,6 +178,11 @@ class Turn:
     def begins(self) -> bool:
         """Whether the bot may begin a private chat on this messenger."""
         return self.lab.limits[self.chat.ref.adapter].begins
+
+    @property
+    def whispers(self) -> bool:
+        """Whether whoever presses can be told something that nobody else sees: with buttons, not with reactions."""
+        return self.lab.limits[self.chat.ref.adapter].choices > 0
 
     # -- what it says ---------------------------------------------------------------------------------------
 
@@ -232,9 +241,13 @@ class Turn:
     def notify(self, people: Iterable[int], what: Text | Message, *choices: Choice) -> None:
         """Tell people something in their private chats, except those who want to hear nothing."""
         message = _message(what, choices)
+        fitted: dict[tuple[str, str], tuple[list[str], str | None]] = {}  # many read the same words
         for chat_id, place in conversation.private_chats(self.connection, people, self.lab.limits):
+            key = place.adapter, place.locale
+            if key not in fitted:
+                fitted[key] = self._fitted(*key, message)
             ref = ChatRef(place.adapter, place.external, place.thread)
-            self._queue(chat_id, ref, place.locale, message, bulk=True)
+            self._queue(chat_id, ref, place.locale, message, bulk=True, fitted=fitted[key])
 
     @contextmanager
     def aside(self) -> Iterator["Turn"]:
@@ -293,10 +306,14 @@ class Turn:
 
     def toast(self, what: Text | Message) -> None:
         """A short note to whoever pressed; to somebody who typed, or reacted in private, it is said."""
-        if isinstance(self.update, Pressed) and self.lab.limits[self.chat.ref.adapter].choices:
+        if isinstance(self.update, Pressed) and self.whispers:
             self.note = f"{self.words.plain(_message(what, ()).text)} {self.note or ''}".strip()
         elif self.chat.private or isinstance(self.update, Said):  # a reaction in a room needs no word to everybody
             self.say(what)
+
+    def due(self, at: datetime) -> None:
+        """A row of this turn falls due then: the clock shall not look away longer (see ``Router.due``)."""
+        self.due_at = at if self.due_at is None else min(at, self.due_at)
 
     # -- for the dispatcher ---------------------------------------------------------------------------------
 
@@ -322,11 +339,14 @@ class Turn:
             return None
         return self.update.message.id
 
-    def _fitted(self, adapter: str, locale: str, message: Message) -> tuple[list[str], str | None]:
+    def _fitted(
+        self, adapter: str, locale: str, message: Message, *, question: bool = False
+    ) -> tuple[list[str], str | None]:
         """The parts in which a messenger takes a message, and its choices as a row keeps them."""
         words, limits = self.lab.catalogues[locale], self.lab.limits[adapter]
         labels, stored = _stored(message.choices, words)
-        return fit(self._worded(message, words, limits), labels, limits.choices, limits.text), stored
+        # A question in a group opens the reply field, which leaves no room for buttons.
+        return fit(self._worded(message, words, limits), labels, 0 if question else limits.choices, limits.text), stored
 
     def _worded(self, message: Message, words: Catalogue, limits: Limits) -> str:
         """The words of a message, with commands as this messenger's people write them."""
@@ -349,12 +369,9 @@ class Turn:
         question: bool = False,
         person_id: int | None = None,
         bulk: bool = False,
+        fitted: tuple[list[str], str | None] | None = None,
     ) -> None:
-        words = self.lab.catalogues[locale]
-        labels, stored = _stored(message.choices, words)
-        limits = self.lab.limits[ref.adapter]
-        # A question in a group opens the reply field, which leaves no room for buttons.
-        parts = fit(self._worded(message, words, limits), labels, 0 if question else limits.choices, limits.text)
+        parts, stored = fitted or self._fitted(ref.adapter, locale, message, question=question)
         self.adapters.add(ref.adapter)
         for part in parts:
             last = part is parts[-1]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, tzinfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +198,21 @@ class N(Text):
         self.plural = plural
         self.n = n
         self.args: dict[str, Argument] = {"n": n, **args}
+
+
+class Span(Text):
+    """From one moment (UTC) to another, with the weekday: “Saturday, 5 December 2026, 18:00–21:00” on a zone's clock.
+
+    ``short`` leaves out the year, and the end.
+    """
+
+    __slots__ = ("ends_at", "short", "starts_at", "zone")
+
+    def __init__(self, starts_at: datetime, ends_at: datetime, zone: tzinfo, *, short: bool = False) -> None:
+        self.starts_at = starts_at
+        self.ends_at = ends_at
+        self.zone = zone
+        self.short = short
 
 
 class Verbatim(Text):

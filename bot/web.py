@@ -1,15 +1,18 @@
-"""The small web app: health, metrics, and the doors messengers knock on (webhooks).
+"""The small web app: health, metrics, calendars, and the doors messengers knock on (webhooks).
 
 It knows no messenger and no database: what it serves is handed to it. It speaks plain HTTP and does not wait out
 slow clients; TLS, and anything the internet may reach, belongs behind a proxy.
 """
 
 import asyncio
+import hashlib
 import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import format_datetime, parsedate_to_datetime
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -47,6 +50,14 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
+class Calendar:
+    """An iCalendar file (RFC 5545), and when it changed last (UTC)."""
+
+    content: bytes
+    changed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Hook:
     """A path a messenger posts its updates to.
 
@@ -63,10 +74,13 @@ def create(
     registry: CollectorRegistry,
     health: Callable[[], Awaitable[Health]],
     hooks: Sequence[Hook] = (),
+    calendar: Callable[[str], Awaitable[Calendar | None]] | None = None,
     *,
     patience: float = 4,
 ) -> ASGIApp:
-    """The web app: ``/healthz``, ``/metrics`` and the given hooks; 404 for everything else.
+    """The web app: ``/healthz``, ``/metrics``, the given hooks and the calendars; 404 for everything else.
+
+    ``calendar`` is asked for ``/calendar.ics`` by "", and for ``/calendar/<name>.ics`` by its name.
 
     ``patience`` is how many seconds the health checks may take; the image's own health check gives up after 5.
     """
@@ -86,15 +100,43 @@ def create(
     async def metrics(_: Request) -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
+    async def calendars(request: Request) -> Response:
+        found = None if calendar is None else await calendar(request.path_params.get("name", ""))
+        if found is None:
+            return Response(status_code=404)
+        headers = {
+            "ETag": f'"{hashlib.sha256(found.content).hexdigest()[:32]}"',
+            "Last-Modified": format_datetime(found.changed_at.astimezone(UTC), usegmt=True),
+            "Cache-Control": "private, no-cache",
+            "Referrer-Policy": "no-referrer",
+        }
+        if _is_known(request, headers):
+            return Response(status_code=304, headers=headers)
+        return Response(found.content, headers=headers, media_type="text/calendar")
+
     app = Starlette(
         routes=[
             Route("/healthz", healthz),
             Route("/metrics", metrics),
+            Route("/calendar.ics", calendars),
+            Route("/calendar/{name}.ics", calendars),
             *(Route(hook.path, _endpoint(hook), methods=["POST"]) for hook in hooks),
         ]
     )
     app.router.redirect_slashes = False
     return _with_headers(app)
+
+
+def _is_known(request: Request, headers: Mapping[str, str]) -> bool:
+    """Whether the client has this already (RFC 9110, 13.2.2: an ETag counts more than a date)."""
+    etags = request.headers.get("if-none-match")
+    if etags is not None:
+        return headers["ETag"] in [etag.strip().removeprefix("W/") for etag in etags.split(",")] or etags.strip() == "*"
+    try:
+        since = parsedate_to_datetime(request.headers.get("if-modified-since", ""))
+    except ValueError:
+        return False
+    return since.tzinfo is not None and parsedate_to_datetime(headers["Last-Modified"]) <= since
 
 
 def _endpoint(hook: Hook) -> Callable[[Request], Awaitable[Response]]:

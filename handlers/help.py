@@ -16,6 +16,7 @@ def menu() -> tuple[Choice, ...]:
     return (
         Choice(T("Suggest an idea"), "idea.start"),
         Choice(T("See ideas"), "ideas.list", ("newest",)),
+        Choice(T("What is on"), "events.list", ("", "")),
         Choice(T("Language"), "language.list"),
         Choice(T("Help"), "help.show"),
     )

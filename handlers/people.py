@@ -1,6 +1,7 @@
 """People: the welcome, the privacy notice, language, roles, and what is stored about somebody."""
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
@@ -11,6 +12,7 @@ from sqlmodel import Session, SQLModel, col, select, update
 from bot.router import Router
 from bot.turn import Turn, Where
 from bot.types import Attachment, Choice, Lines, Message, Pressed, Said, T, Text, Verbatim
+from handlers.events.finding import about
 from handlers.help import menu
 from handlers.ideas.showing import show
 from handlers.ideas.words import author_has_left, is_the_labs
@@ -19,6 +21,7 @@ from handlers.polls.voting import open_link
 from handlers.polls.words import GROUPS
 from storage import erasure, people
 from storage.conversation import Chat, Dialog, Failed
+from storage.events.tables import Attendee, Event, EventRoom, Reminder, Rsvp
 from storage.ideas import Comment, Follow, Idea, Support
 from storage.linking import Link
 from storage.outbox import Outbox
@@ -51,6 +54,8 @@ def notice(turn: Turn) -> None:
     """Tell what is stored, once per version, before anything beyond the account's number is stored."""
     if turn.person.notice >= NOTICE_VERSION:
         return
+    if isinstance(turn.update, Pressed) and not (turn.chat.private or turn.whispers):
+        return  # nobody would see it: it comes with their first word, or in private
     people.has_seen_notice(turn.connection, turn.person.id, NOTICE_VERSION)
     if isinstance(turn.update, Pressed):
         turn.toast(T("I keep your account's number and your choice, under a pseudonym. More: /privacy"))
@@ -60,8 +65,10 @@ def notice(turn: Turn) -> None:
 
 @router.command("start", help=T("Welcome, and the menu"))
 def start(turn: Turn, payload: str) -> None:
-    if (not turn.chat.private or payload) and turn.person.notice < NOTICE_VERSION:
-        turn.say(NOTICE)
+    if turn.person.notice < NOTICE_VERSION:
+        people.has_seen_notice(turn.connection, turn.person.id, NOTICE_VERSION)
+        if not turn.chat.private or payload:
+            turn.say(NOTICE)
     if not turn.chat.private:
         turn.say(T("Hello! Write /idea to suggest something, or /ideas to see what others suggest."))
         return
@@ -73,6 +80,9 @@ def start(turn: Turn, payload: str) -> None:
         return
     if payload.startswith("poll_"):
         open_link(turn, payload)
+        return
+    if (event := re.fullmatch(r"event-(\d{1,9})(?:-(\d{6}))?", payload)) is not None:
+        about(turn, event[1], event[2] or "")
         return
     command = turn.lab.commands.get(payload)
     if command is not None and command.where is Where.PRIVATE and turn.may(command.role):
@@ -338,6 +348,11 @@ EXPORTED: dict[str, tuple[type[SQLModel], Callable[[int], Any]]] = {
     "ballot": (Ballot, lambda person: col(Ballot.person_id) == person),
     "elector": (Elector, lambda person: col(Elector.person_id) == person),
     "proposal": (Proposal, lambda person: col(Proposal.person_id) == person),
+    "rsvp": (Rsvp, lambda person: col(Rsvp.person_id) == person),
+    "reminder": (Reminder, lambda person: col(Reminder.person_id) == person),
+    "attendee": (Attendee, lambda person: col(Attendee.person_id) == person),
+    "event_room": (EventRoom, lambda person: col(EventRoom.chat_id).in_(erasure.private_chats(person))),
+    "event": (Event, lambda person: col(Event.author_id) == person),
     "dialog": (Dialog, lambda person: col(Dialog.person_id) == person),
     "link": (Link, lambda person: or_(col(Link.person_id) == person, col(Link.other_id) == person)),
     "attempt": (Attempt, lambda person: col(Attempt.person_id) == person),

@@ -8,6 +8,8 @@ from sqlmodel import Session, col
 
 from storage.conversation import Chat, Dialog, Failed
 from storage.engine import overwrite_deleted
+from storage.events import places
+from storage.events.tables import Attendee, Event, EventRoom, Reminder
 from storage.ideas import Comment, Follow, Idea, Status, Support
 from storage.linking import Link
 from storage.outbox import Outbox
@@ -70,6 +72,30 @@ def _ideas(session: Session, person_id: int, keep: bool) -> None:
     for table in (Support, Follow, Comment):
         session.execute(delete(table).where(col(table.idea_id).in_(ids)))
     session.execute(delete(Idea).where(mine))
+
+
+def _reminders(session: Session, person_id: int, _keep: bool) -> None:
+    session.execute(delete(Reminder).where(col(Reminder.person_id) == person_id))
+
+
+def _rsvps(session: Session, person_id: int, _keep: bool) -> None:
+    places.leave_all(session, person_id)
+
+
+def _event_rooms(session: Session, person_id: int, _keep: bool) -> None:
+    session.execute(delete(EventRoom).where(col(EventRoom.chat_id).in_(private_chats(person_id))))
+
+
+def _attendees(session: Session, person_id: int, _keep: bool) -> None:
+    session.execute(delete(Attendee).where(col(Attendee.person_id) == person_id))
+
+
+def _events(session: Session, person_id: int, keep: bool) -> None:
+    # An event is the lab's: it takes place, whoever has written it down.
+    session.execute(update(Event).where(col(Event.author_id) == person_id).values(author_id=None))
+    mine = select(col(Idea.id)).where(col(Idea.author_id) == person_id)
+    if not keep:
+        session.execute(update(Event).where(col(Event.idea_id).in_(mine)).values(idea_id=None))
 
 
 def _dialogs(session: Session, person_id: int, _keep: bool) -> None:
@@ -137,6 +163,11 @@ def _person(session: Session, person_id: int, _keep: bool) -> None:
 
 
 RULES: dict[str, Rule | str] = {
+    "reminder": _reminders,
+    "rsvp": _rsvps,
+    "attendee": _attendees,
+    "event_room": _event_rooms,
+    "event": _events,
     "support": _supports,
     "follow": _follows,
     "comment": _comments,
@@ -160,6 +191,7 @@ RULES: dict[str, Rule | str] = {
     "ballot_key": "belongs to a poll, and is destroyed at its close",
     "secret_ballot": "names nobody; while the poll is open, the rule of “ballot” removes it by its tag",
     "loose_ballot": "holds ballots that belong to nobody",
+    "event_series": "holds rules of repetition only",
     "received": "holds ids of updates only, for three days",
     "cursor": "is about a messenger, not about people",
     "invite": "holds digests of codes, not who claimed them",

@@ -12,6 +12,9 @@ from sqlmodel import Field, Session, SQLModel, col
 
 from storage import people
 from storage.conversation import Chat, Dialog, Failed, table_of
+from storage.engine import session_in
+from storage.events import places, planning, reminding
+from storage.events.tables import Event
 from storage.ideas import Comment, Follow, Idea, Support
 from storage.outbox import Outbox
 from storage.people import Account, Attempt, Person, Role
@@ -330,6 +333,27 @@ def _accounts(connection: Connection, gone: int, kept: int, now: datetime) -> in
     return moved(table_of(Account).c.person_id)(connection, gone, kept, now)
 
 
+def _rsvps(connection: Connection, gone: int, kept: int, now: datetime) -> int:
+    with session_in(connection) as session:
+        twice = places.join(session, gone, kept, now)
+        session.commit()
+    return twice
+
+
+def _reminders(connection: Connection, gone: int, kept: int, _now: datetime) -> int:
+    with session_in(connection) as session:
+        reminding.hand_over(session, gone, kept)
+        session.commit()
+    return 0
+
+
+def _attendees(connection: Connection, gone: int, kept: int, _now: datetime) -> int:
+    with session_in(connection) as session:
+        planning.unite(session, gone, kept)
+        session.commit()
+    return 0
+
+
 def _people(connection: Connection, gone: int, kept: int, _now: datetime) -> int:
     person = table_of(Person)
     rows = connection.execute(select(person).where(person.c.id.in_([gone, kept])).order_by(person.c.id == gone))
@@ -357,6 +381,10 @@ RULES: dict[str, Rule | str] = {
     "elector": _electors,
     "proposal": moved(table_of(Proposal).c.person_id),
     "poll": moved(table_of(Poll).c.author_id),
+    "rsvp": _rsvps,
+    "reminder": _reminders,
+    "attendee": _attendees,
+    "event": moved(table_of(Event).c.author_id),
     "dialog": _dialogs,
     "failed": moved(table_of(Failed).c.person_id),
     "outbox": moved(table_of(Outbox).c.person_id),
@@ -372,6 +400,8 @@ RULES: dict[str, Rule | str] = {
     "ballot_key": "belongs to a poll",
     "secret_ballot": "names nobody; while the poll is open, the rule of “ballot” finds it by its tag",
     "loose_ballot": "holds ballots that belong to nobody",
+    "event_series": "holds rules of repetition only",
+    "event_room": "belongs to a chat, and goes where that goes",
     "received": "holds ids of updates only",
     "cursor": "is about a messenger, not about people",
     "invite": "holds digests of codes, not who claimed them",

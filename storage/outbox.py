@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Index, bindparam, case, delete, func, insert,
 from sqlmodel import Field, SQLModel
 
 from storage.conversation import chat_table, partial, set_active, table_of
+from storage.people import Account
 
 PENDING, DELIVERED, UNDELIVERABLE, UNSURE = "pending", "delivered", "undeliverable", "unsure"
 
@@ -61,6 +62,7 @@ class Outbox(SQLModel, table=True):
 
 
 outbox_table = table_of(Outbox)
+account_table = table_of(Account)
 
 
 # -- choices on the screen ----------------------------------------------------------------------------------
@@ -146,6 +148,20 @@ def forget(connection: Connection, subject: str) -> None:
     over = (outbox_table.c.subject == subject) & (outbox_table.c.state != PENDING)
     connection.execute(delete(outbox_table).where(over, outbox_table.c.choices.is_(None)))
     connection.execute(update(outbox_table).where(over).values(choices="[]", version=1, revision=0))
+
+
+def showing(connection: Connection, subject: str, after: int = 0, most: int = 1000) -> Sequence[tuple[int, int | None]]:
+    """The chats in which our messages show a subject, by keyset over their ids, and whose they are if private."""
+    query = (
+        select(outbox_table.c.chat_id, account_table.c.person_id)
+        .join(chat_table, chat_table.c.id == outbox_table.c.chat_id)
+        .outerjoin(account_table, account_table.c.id == chat_table.c.account_id)
+        .where(outbox_table.c.subject == subject, outbox_table.c.chat_id > after, chat_table.c.active)
+        .distinct()
+        .order_by(outbox_table.c.chat_id)
+        .limit(most)
+    )
+    return [(chat_id, person_id) for chat_id, person_id in connection.execute(query)]
 
 
 # -- the outbox ---------------------------------------------------------------------------------------------

@@ -222,6 +222,12 @@ class Community:
         [tick] = [tick for tick in self.app.router.ticks if tick.name.endswith(f".{name}")]
         await self.app.dispatch.tick(tick.name, tick.handler)
 
+    async def later(self, seconds: float) -> None:
+        """Let time pass: what has fallen due is done, and told."""
+        self.time.pass_by(seconds)
+        await self.app.clock.catch_up()
+        await self.settled()
+
     async def read(self, question: Any) -> Any:
         """Ask the database (or change it) with a function of a Session."""
 

@@ -175,9 +175,9 @@ async def test_its_metrics_tell_of_delays_and_of_what_waits(lab: Community) -> N
     await anna.says("/start")
     lab.messenger.faults.append(RetryLater(3600, "too many requests"))
     lab.messenger.say("anna", anna.chat, "/help")
-    await lab.time.asleep(2)  # the watch, and the outbox
+    await lab.time.asleep(3)  # the watch, the clock's alarm, and the outbox
     lab.time.pass_by(LAG_EVERY + 2)
-    await lab.time.asleep(2)
+    await lab.time.asleep(3)
 
     def shown(name: str, **labels: str) -> float | None:
         return lab.app.metrics.registry.get_sample_value(name, labels)

@@ -2,16 +2,17 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from sqlalchemy import Connection
 
-from bot.clock import Clock, RealTime
-from bot.router import Tick
+from bot.clock import LONGEST_LOOK_AWAY, Clock, RealTime
+from bot.router import Due, Router, Tick
 from bot.turn import Turn
-from tests.conftest import SETTLES, Community
+from tests.conftest import SETTLES, Community, ManualTime
 
 
 class Calls:
@@ -45,6 +46,53 @@ def nothing(_turn: Turn) -> None:
     return
 
 
+def ticking(calls: Calls, *ticks: Tick) -> Clock:
+    """A clock for which nothing ever falls due."""
+    return Clock(ticks, calls, (), Agenda(ManualTime()), ManualTime())
+
+
+class Agenda:
+    """What is due, by kind; handles one thing a call, and notes when."""
+
+    def __init__(self, time: ManualTime, **at: list[float]) -> None:
+        self._time = time
+        self._began = time.now()
+        self.waiting = at
+        self.done: list[tuple[str, float]] = []
+        self.looks = 0
+        self._looked = asyncio.Event()
+
+    async def looked_at(self, times: int) -> None:
+        """Wait until the clock has asked so often."""
+        while self.looks < times:
+            self._looked.clear()
+            await asyncio.wait_for(self._looked.wait(), SETTLES)
+
+    def add(self, kind: str, after: float) -> datetime:
+        """One more thing falls due so many seconds after the start."""
+        self.waiting[kind] = sorted([*self.waiting[kind], after])
+        return self._began + timedelta(seconds=after)
+
+    async def __call__(self, due: Due) -> datetime | None:
+        await asyncio.sleep(0)
+        self.looks += 1
+        self._looked.set()
+        now = (self._time.now() - self._began).total_seconds()
+        waiting = self.waiting[due.name]
+        if waiting and waiting[0] <= now:
+            waiting.pop(0)
+            self.done.append((due.name, now))
+        return self._began + timedelta(seconds=waiting[0]) if waiting else None
+
+    def clock(self) -> Clock:
+        """A clock for all of it."""
+        return Clock((), Calls(), [Due(kind, never, nothing) for kind in self.waiting], self, self._time)
+
+
+def never(_connection: Connection) -> None:
+    return
+
+
 def scheduler(clock: Clock) -> AsyncIOScheduler:
     return clock._scheduler
 
@@ -52,7 +100,7 @@ def scheduler(clock: Clock) -> AsyncIOScheduler:
 async def test_every_tick_is_called_at_the_start_and_again(  # 20 a second, so that nobody waits
 ) -> None:
     calls = Calls()
-    clock = Clock([Tick("often", 0.05 / 60, nothing), Tick("rarely", 60, nothing)], calls)
+    clock = ticking(calls, Tick("often", 0.05 / 60, nothing), Tick("rarely", 60, nothing))
     clock.start()
     await calls.were(4)
     clock.stop()
@@ -64,7 +112,7 @@ async def test_a_tick_that_takes_long_is_never_called_twice_at_a_time() -> None:
     calls = Calls()
     calls.gate.clear()
     refused = asyncio.Event()
-    clock = Clock([Tick("slow", 0.01 / 60, nothing)], calls)
+    clock = ticking(calls, Tick("slow", 0.01 / 60, nothing))
     scheduler(clock).add_listener(lambda _event: refused.set(), mask=1 << 16)  # EVENT_JOB_MAX_INSTANCES
     clock.start()
     await calls.were(1)
@@ -77,7 +125,7 @@ async def test_a_tick_that_takes_long_is_never_called_twice_at_a_time() -> None:
 
 
 async def test_calls_that_were_missed_are_made_once_however_late() -> None:
-    clock = Clock([Tick("tick", 1, nothing)], Calls())
+    clock = ticking(Calls(), Tick("tick", 1, nothing))
     clock.start()
     [job] = scheduler(clock).get_jobs()
     assert job.coalesce is True
@@ -90,7 +138,7 @@ async def test_calls_that_were_missed_are_made_once_however_late() -> None:
 async def test_a_stop_ends_what_is_under_way_without_a_complaint() -> None:
     calls = Calls()
     calls.gate.clear()
-    clock = Clock([Tick("slow", 60, nothing)], calls)
+    clock = ticking(calls, Tick("slow", 60, nothing))
     failures: list[Any] = []
     scheduler(clock).add_listener(failures.append, mask=1 << 13)  # EVENT_JOB_ERROR
     clock.start()
@@ -101,6 +149,102 @@ async def test_a_stop_ends_what_is_under_way_without_a_complaint() -> None:
             await asyncio.gather(*(task for task in asyncio.all_tasks() if task is not asyncio.current_task()))
     assert failures == []
     assert calls.names == ["slow"]
+
+
+async def test_what_is_due_is_done_at_its_moment_and_not_before() -> None:
+    time = ManualTime()
+    agenda = Agenda(time, reminder=[7.25, 20.0], poll=[7.25])
+    clock = agenda.clock()
+    clock.start()
+    await time.asleep()
+    assert agenda.done == []
+    for _ in range(2):
+        assert time.next_wake is not None
+        time.pass_by(time.next_wake - time.monotonic())
+        await asyncio.sleep(0)
+        await time.asleep()
+    assert agenda.done == [("reminder", 7.25), ("poll", 7.25), ("reminder", 20.0)]
+    clock.stop()
+
+
+async def test_something_earlier_sets_the_alarm_earlier_and_something_later_does_not() -> None:
+    time = ManualTime()
+    agenda = Agenda(time, poll=[25.0])
+    clock = agenda.clock()
+    clock.start()
+    await time.asleep()
+    looks = agenda.looks
+    clock.rearm(agenda.add("poll", 28))
+    clock.rearm(agenda.add("poll", 3))
+    await agenda.looked_at(looks + 1)
+    await time.asleep()
+    assert time.next_wake == time.monotonic() + 3
+    assert agenda.looks == looks + 1
+    clock.stop()
+
+
+async def test_what_nobody_told_the_clock_of_is_found_half_a_minute_later_at_most() -> None:
+    time = ManualTime()
+    agenda = Agenda(time, poll=[])
+    clock = agenda.clock()
+    clock.start()
+    await time.asleep()
+    agenda.add("poll", 1)  # another process has stored it
+    time.pass_by(LONGEST_LOOK_AWAY.total_seconds())
+    await agenda.looked_at(2)
+    await time.asleep()
+    assert agenda.done == [("poll", 30.0)]
+    clock.stop()
+
+
+async def test_much_of_one_kind_does_not_hold_up_another() -> None:
+    time = ManualTime()
+    agenda = Agenda(time, reminder=[0.0] * 5, poll=[0.0, 9.0])
+    assert await agenda.clock().catch_up() == time.now() + timedelta(seconds=9)
+    assert [kind for kind, _ in agenda.done] == ["reminder", "poll", *["reminder"] * 4]
+
+
+class Alarms:
+    """A feature with one kind of due thing: moments, in a list instead of rows."""
+
+    def __init__(self) -> None:
+        self.moments: list[datetime] = []
+        self.router = Router()
+        self.router.due(self._next)(self.ring)
+
+    def _next(self, _connection: Connection) -> datetime | None:
+        return min(self.moments, default=None)
+
+    def ring(self, turn: Turn) -> None:
+        if len(self.moments) == 1:
+            turn.due(turn.now + timedelta(seconds=5))
+        self.moments.remove(min(self.moments))
+
+
+async def test_a_due_function_is_a_turn_and_the_clock_hears_what_it_makes_due(lab: Community) -> None:
+    alarms, heard = Alarms(), list[datetime]()
+    lab.app.dispatch.rearm = heard.append
+    [due] = alarms.router.dues
+    now = lab.time.now()
+    alarms.moments = [now, now + timedelta(seconds=9)]
+    assert await lab.app.dispatch.due(due) == now + timedelta(seconds=9)
+    assert await lab.app.dispatch.due(due) == now + timedelta(seconds=9)  # nothing is due yet
+    assert heard == []
+    lab.time.pass_by(9)
+    assert await lab.app.dispatch.due(due) is None
+    assert heard == [lab.time.now() + timedelta(seconds=5)]
+
+
+async def test_a_due_function_that_fails_is_logged_and_tried_again_later(lab: Community) -> None:
+    def fail(_turn: Turn) -> None:
+        raise ValueError("secret words")
+
+    due = Due("tests.fail", lambda _connection: lab.time.now(), fail)
+    with structlog.testing.capture_logs() as logged:
+        assert await lab.app.dispatch.due(due) == lab.time.now() + timedelta(seconds=30)
+    [line] = logged
+    assert (line["event"], line["due"], line["error"]) == ("due.failed", "tests.fail", "ValueError")
+    assert "secret" not in str(line)
 
 
 async def test_the_labs_own_ticks_run_without_a_failure(lab: Community) -> None:

@@ -344,10 +344,10 @@ async def test_a_locked_database_delays_a_message_and_loses_and_doubles_nothing(
     with structlog.testing.capture_logs() as logs:
         shaky.messenger.say("anna", anna.chat, "/echo during")
         for _ in range(4):  # half a second, one, two, four at most
-            await shaky.time.asleep(2)  # the watch over the loop, and dispatch
+            await shaky.time.asleep(3)  # the watch over the loop, the alarm, and dispatch
             shaky.time.pass_by(4)
-            await shaky.time.asleep(1)
-        await shaky.time.asleep(2)
+            await shaky.time.asleep(2)
+        await shaky.time.asleep(3)
         assert anna.sees == "before"
         somebody.rollback()
         somebody.close()
@@ -380,10 +380,10 @@ async def test_a_full_disk_delays_a_message_and_loses_and_doubles_nothing(shaky:
         shaky.messenger.say("anna", anna.chat, f"/echo {words}")
         shaky.messenger.say("ben", ben.chat, "/echo second")
         for _ in range(3):
-            await shaky.time.asleep(2)
+            await shaky.time.asleep(3)
             shaky.time.pass_by(4)
-            await shaky.time.asleep(1)
-        await shaky.time.asleep(2)
+            await shaky.time.asleep(2)
+        await shaky.time.asleep(3)
         assert anna.sees == "before"
         await shaky.app.storage.run(pages(10**6))
         await shaky.time.pass_until(asyncio.ensure_future(shaky.settled()))
@@ -510,7 +510,7 @@ async def test_what_waits_for_a_chat_ends_when_it_is_left(shaky: Community) -> N
     anna = await met(shaky, "anna")
     shaky.messenger.faults.append(RetryLater(30, "too many requests"))
     shaky.messenger.say("anna", anna.chat, "/echo waiting")
-    await shaky.time.asleep(2)  # the watch over the loop, and the outbox
+    await shaky.time.asleep(3)  # the watch over the loop, the alarm, and the outbox
     shaky.messenger.block("anna")
     await shaky.time.pass_until(asyncio.ensure_future(shaky.settled()))
     states = await shaky.read(

@@ -399,7 +399,7 @@ async def test_a_greeting_gets_the_menu(lab: Community) -> None:
     await anna.says("/start")
     await anna.says("Hallo")
     assert anna.sees == "Was möchtest du tun?"
-    assert anna.choices == ["Idee vorschlagen", "Ideen ansehen", "Sprache", "Hilfe"]
+    assert anna.choices == ["Idee vorschlagen", "Ideen ansehen", "Was ist los", "Sprache", "Hilfe"]
 
 
 async def test_a_photo_alone_is_answered_with_words(lab: Community) -> None:
@@ -1007,9 +1007,16 @@ async def test_the_team_gets_each_new_idea_in_its_rooms_language(lab: Community)
     anna = lab.person("anna", "en")
     await suggests(anna, "A bench")
     assert "Topic: Something else." in olga.sees
-    assert olga.choices == ["Answer", "Take it up", "It is done", "Decline", "Hide"]
+    assert olga.choices == ["Answer", "Take it up", "It is done", "Decline", "Hide", "Make an event of it"]
     assert "Thema: Anderes." in ole.sees
-    assert ole.choices == ["Antworten", "Aufgreifen", "Ist umgesetzt", "Ablehnen", "Ausblenden"]
+    assert ole.choices == [
+        "Antworten",
+        "Aufgreifen",
+        "Ist umgesetzt",
+        "Ablehnen",
+        "Ausblenden",
+        "Einen Termin daraus machen",
+    ]
     assert german.id == "g-Kernteam"
 
 
@@ -1027,7 +1034,9 @@ async def test_author_and_followers_hear_what_the_team_decides(lab: Community) -
     assert ben.sees == "News of #1 “Eine Bank”: taken up"
     assert "News" not in cem.sees
     assert "The lab says: taken up" in card.html
-    assert [button.label for button in card.buttons] == ["Answer", "It is done", "Decline", "Hide", "Back to new"]
+    assert [button.label for button in card.buttons] == [
+        "Answer", "It is done", "Decline", "Hide", "Back to new", "Make an event of it",
+    ]  # fmt: skip
     await opens(cem, "1")
     assert "The lab says: taken up" in cem.sees
 

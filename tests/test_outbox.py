@@ -644,7 +644,7 @@ async def test_choices_that_do_not_fit_are_numbered_lines_and_a_typed_number_cho
         anna = lab.person("anna")
         await anna.says("/start")
         assert anna.choices == []
-        assert "\n1. Suggest an idea\n2. See ideas\n3. Language" in anna.sees
+        assert "\n1. Suggest an idea\n2. See ideas\n3. What is on\n4. Language" in anna.sees
         await anna.says("3")
         assert "Which language" in anna.sees
         assert sorted(anna.choices) == ["Deutsch", "English"]

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,6 +46,20 @@ def test_over_all_chats_there_is_no_burst_even_after_silence() -> None:
     assert most_within(post.sent, 1) <= 31  # the spacing forgives one timer that is late
     assert post.sent[-1] - post.sent[0] >= 298 / 30
     assert post.sent[-1] - post.sent[0] <= 299 / 30 + 1e-6
+
+
+def test_what_a_silence_has_saved_may_go_at_once_where_the_messenger_allows_it() -> None:
+    post = Post(replace(UNLIMITED, rate=0.2, burst=8))
+    post.time.pass_by(3600)
+    for chat in range(30):
+        post.send(chat)
+    assert post.sent.count(post.sent[0]) == 9  # the spacing forgives one timer that is late
+    assert post.sent[-1] - post.sent[0] == pytest.approx(21 / 0.2)
+    post.time.pass_by(10)
+    before = len(post.sent)
+    for chat in range(30, 33):
+        post.send(chat)
+    assert [time - post.sent[before] for time in post.sent[before:]] == pytest.approx([0, 0, 5])
 
 
 def test_a_late_timer_costs_no_throughput() -> None:

@@ -14,6 +14,8 @@ from handlers.people import EXPORTED, NOTICE_VERSION
 from storage import erasure, people
 from storage.conversation import Chat
 from storage.engine import open_engine
+from storage.events import places, planning, reminding
+from storage.events.tables import State
 from storage.outbox import Outbox
 from storage.people import Account, Person, Role
 from storage.polls import asking, voting
@@ -69,7 +71,7 @@ async def test_start_welcomes_with_the_notice_in_ones_own_language(
     [seen] = anna.screen
     assert seen.html.startswith(welcome)
     assert notice in seen.html
-    assert len(anna.choices) == 4
+    assert len(anna.choices) == 5
 
 
 async def test_after_the_first_message_only_the_accounts_number_is_stored(lab: Community) -> None:
@@ -250,25 +252,25 @@ def commands_in(html: str) -> set[str]:
 
 async def test_help_lists_what_this_person_may_do_here(lab: Community) -> None:
     anna, olga = lab.person("anna"), await lab.organiser("olga")
-    everybody = {"/cancel", "/help", "/idea", "/ideas", "/language", "/privacy", "/start", "/stop"}
+    everybody = {"/cancel", "/events", "/help", "/idea", "/ideas", "/language", "/privacy", "/start", "/stop"}
     everybody |= {"/close", "/poll", "/polls", "/vote"}
     await anna.says("/help")
     assert commands_in(anna.sees) == everybody | {"/claim", "/link", "/me"}
     await olga.says("/help")
-    assert commands_in(olga.sees) == everybody | {"/claim", "/link", "/me", "/status"}
+    assert commands_in(olga.sees) == everybody | {"/claim", "/event", "/link", "/me", "/status"}
     group = await group_of(lab, "anna", "olga")
     await olga.within(group).says("/language en")
     await anna.within(group).says("/help")
     assert commands_in(anna.within(group).sees) == everybody
     await olga.within(group).says("/help")
-    assert commands_in(olga.within(group).sees) == everybody | {"/status", "/team"}
+    assert commands_in(olga.within(group).sees) == everybody | {"/event", "/status", "/team"}
     assert olga.within(group).choices == []
 
 
 async def test_help_names_the_commands_in_the_readers_language(lab: Community) -> None:
     anna = lab.person("anna", "de")
     await anna.says("/hilfe")
-    assert anna.sees.splitlines()[2].startswith("/idee: ")
+    assert anna.sees.splitlines()[2].startswith("/termine: ")
     assert {"/idee", "/ideen", "/sprache", "/ich", "/stopp", "/datenschutz"} <= commands_in(anna.sees)
     assert anna.choices[0] == "Idee vorschlagen"
 
@@ -586,6 +588,8 @@ async def lives(lab: Community, who: Resident) -> None:
     )
     await lab.settled()
     await lab.read(lambda session: takes_part_in_polls(session, who.name))
+    person, chat = await ids_of(lab, who)
+    await lab.read(lambda session: meets(session, person, chat, lab.time.now()))
     await who.says("/idea Another thought")
 
 
@@ -601,6 +605,17 @@ def takes_part_in_polls(session: Session, name: str) -> None:
         asking.place(connection, number, chat)
         voting.vote(connection, number, person, (1,), now)
         asking.propose(session, number, person, "Thu", now)
+
+
+def meets(session: Session, person: int, chat: int, now: datetime) -> None:
+    """Somebody has announced an event and comes to it; their chat is taken for a group that hears of events."""
+    plan = planning.Plan("A walk", datetime(2026, 12, 5, 18), 60, "other", "en", "Europe/Berlin")  # noqa: DTZ001
+    [event] = planning.create(session, plan, person, now)
+    planning.publish(session, [event], now)
+    answered = places.answer(session, event.number, person, State.YES, now)
+    reminding.plan(session, event, answered.rsvp, now)
+    planning.attendee(session, person)
+    planning.hear(session, chat)
 
 
 def referring(rows: dict[str, list[dict[str, Any]]], person: int, chat: int) -> list[tuple[str, str]]:

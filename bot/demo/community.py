@@ -104,6 +104,12 @@ IDEAS = (
 POLL = "Wann treffen wir uns zum Nachbarschaftsabend? | Dienstag | Mittwoch | Donnerstag"
 
 
+EVENTS = (
+    "Dialogabend: Leere Läden | nächste Woche Freitag 18–21 Uhr | Union-Gewerbehof, Huckarder Straße 12 | 30",
+    "Repaircafé | jeden ersten Samstag im Monat 14–17 Uhr, 6 mal | Makerspace am Nordmarkt | 12",
+)
+
+
 class Shift(Protocol):
     """A clock that can be set."""
 
@@ -127,6 +133,7 @@ class Neighbourhood:
             await self._suggest()
             await self._discuss()
             await self._decide()
+            await self._announce()
             await self._poll()
             await self._greet()
         self._time.ahead = timedelta()
@@ -203,6 +210,18 @@ class Neighbourhood:
         card = next(seen for seen in reversed(self._messenger.sees(market)) if seen.buttons)
         for place, person in enumerate(idea.author for idea in IDEAS[:9]):
             self._messenger.press(person, market, card.id, (0, 2, 2, 1, 2)[place % 5], card.revision)
+        await self._rest()
+
+    async def _announce(self) -> None:
+        """Two events: an evening next week, and something every month."""
+        self._time.ahead = -timedelta(days=5)
+        for line in EVENTS:
+            self._command("rosa", "event", line)
+            await self._rest()
+            self._press("rosa", T("Publish"))
+            await self._rest()
+        for person in ("lena", "dieter", "jonas", "anna"):
+            self._command(person, "events", "1 +1" if person == "lena" else "1 ja")
         await self._rest()
 
     async def _greet(self) -> None:

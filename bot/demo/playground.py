@@ -47,7 +47,7 @@ class ShiftedTime(RealTime):
 
 
 class Hand:
-    """Moves the clock of a running bot: whatever recurs is called then, as if its time had come."""
+    """Moves the clock of a running bot: whatever recurs is called then, as if its time had come, and what is due."""
 
     def __init__(self, time: ShiftedTime, app: App) -> None:
         self._time = time
@@ -61,6 +61,7 @@ class Hand:
         self._time.ahead = timedelta() if by is None else self._time.ahead + by
         for tick in self._app.router.ticks:
             await self._app.dispatch.tick(tick.name, tick.handler)
+        await self._app.clock.catch_up()
 
 
 class Stage:

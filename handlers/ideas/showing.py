@@ -5,7 +5,7 @@ from collections.abc import Callable
 from bot.router import Router
 from bot.turn import Turn
 from bot.types import Choice, Message, Pressed, T, Text
-from handlers.ideas.words import body, decisions, gone
+from handlers.ideas.words import body, decisions, gone, meeting
 from storage import ideas
 from storage.ideas import NotOpen, Order
 from storage.people import Role
@@ -61,6 +61,8 @@ def card_for(turn: Turn, number: str) -> Message:
     if team:
         choices.append(Choice(T("Answer"), "idea.answer", (number,)))
         choices += decisions(card.idea)
+    if turn.may(Role.ORGANISER):
+        choices.append(meeting(card.idea))
     choices.append(Choice(T("All ideas"), "ideas.list", (Order.NEWEST,)))
     return Message(body(turn, card), tuple(choices))
 

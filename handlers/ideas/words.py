@@ -64,6 +64,11 @@ def is_the_labs(turn: Turn, name: str) -> bool:
     return handle_of(name) in {handle_of(words) for words in reserved}
 
 
+def meeting(idea: Idea) -> Choice:
+    """To meet about an idea."""
+    return Choice(T("Make an event of it"), "event.from_idea", (str(idea.id),))
+
+
 def decisions(idea: Idea) -> list[Choice]:
     labels = {
         Status.TAKEN_UP: T("Take it up"),
@@ -85,7 +90,7 @@ def team_card(turn: Turn, card: Card) -> Message:
     subject = f"idea:{number}"
     if card.idea.status == Status.WITHDRAWN:
         return Message(T("#{number} is withdrawn.", number=number), subject=subject)
-    choices = (Choice(T("Answer"), "idea.answer", (number,)), *decisions(card.idea))
+    choices = (Choice(T("Answer"), "idea.answer", (number,)), *decisions(card.idea), meeting(card.idea))
     return Message(body(turn, card), choices, subject=subject)
 
 

@@ -278,6 +278,15 @@ class Resident:
         event = self._rooms[room].state.get((kind, key))
         return None if event is None else event["content"]
 
+    def state_id(self, room: str, kind: str, key: str = "") -> str:
+        """The event that set a piece of the room's state."""
+        return str(self._rooms[room].state[kind, key]["event_id"])
+
+    def invited_by(self, room: str) -> str | None:
+        """Who invites them to a room."""
+        told = self.invites[room].get("invite_state", {}).get("events", ())
+        return next((event["sender"] for event in told if event.get("state_key") == self.user_id), None)
+
     def members(self, room: str, membership: str = "join") -> set[str]:
         """Who is there, as last seen."""
         return {
@@ -285,6 +294,10 @@ class Resident:
             for (kind, key), event in self._rooms[room].state.items()
             if kind == "m.room.member" and event["content"].get("membership") == membership
         }
+
+    async def knows(self, room: str, user_id: str) -> None:
+        """Wait until somebody is in a room."""
+        await self.until(lambda: user_id in self.members(room))
 
     def is_encrypted(self, room: str) -> bool:
         """Whether the room is, as last seen."""
@@ -595,7 +608,7 @@ class Resident:
         plain = {"type": kind, "room_id": room_id, "content": content}
         encrypted = {
             "algorithm": MEGOLM,
-            "ciphertext": session.encrypt(json.dumps(plain).encode()).to_base64(),
+            "ciphertext": session.encrypt(json.dumps(plain, ensure_ascii=False).encode()).to_base64(),
             "session_id": session.session_id,
             "sender_key": self._device.identity,
             "device_id": self.device_id,

@@ -77,15 +77,16 @@ class Someone:
 
     async def says(self, words: str, *, reply_to: Line | None = None) -> list[Line]:
         """Write, and see what is new on the screen then."""
+        await self.stage.comes(self.chat)
         before = len(self.screen)
-        self.said = self.stage.say(self.name, self.chat, words, None if reply_to is None else reply_to.id)
+        self.said = await self.stage.say(self.name, self.chat, words, None if reply_to is None else reply_to.id)
         await self.stage.settled()
         return self.screen[before:]
 
     async def rewrites(self, words: str) -> list[Line]:
         """Change what they said last, and see what is new then."""
         before = len(self.screen)
-        self.stage.rewrite(self.name, self.chat, self.said, words)
+        await self.stage.rewrite(self.name, self.chat, self.said, words)
         await self.stage.settled()
         return self.screen[before:]
 
@@ -99,15 +100,18 @@ class Someone:
 
     async def presses_at(self, line: Line, position: int, revision: int | None = None) -> str | None:
         """Press any position, whatever is there. Returns the note shown."""
-        note = self.stage.press(self.name, self.chat, line, position, line.revision if revision is None else revision)
+        note = await self.stage.press(
+            self.name, self.chat, line, position, line.revision if revision is None else revision
+        )
         await self.stage.settled()
         return note()
 
     async def follows(self, label: str, line: Line) -> list[Line]:
-        """Follow a link under a line into the private chat with the bot."""
-        payload = line.links[line.buttons.index(label)]
-        assert payload is not None
-        return await self.stage.person(self.name).says(f"/start {payload}")
+        """Follow a link under a line into the private chat with the bot, and see what is new there then."""
+        private = self.stage.person(self.name)
+        before = len(private.screen)
+        await self.stage.follow(self, line, line.buttons.index(label))
+        return private.screen[before:]
 
     def within(self, group: ChatRef) -> "Someone":
         """The same person elsewhere."""
@@ -130,9 +134,15 @@ class Someone:
 
 
 class Stage(ABC):
-    """A running bot on one messenger. ``forgives`` lists the outbox states that a story may leave behind."""
+    """A running bot on one messenger. ``forgives`` lists the outbox states that a story may leave behind.
+
+    ``keeps_choices`` says that a message keeps its choices for ever, so that other ones come with a new message;
+    ``notes_in_groups`` that whoever presses in a group is told what came of it, and nobody else.
+    """
 
     mention: str
+    keeps_choices = False
+    notes_in_groups = True
 
     def __init__(self, settings: Settings, time: Time | None = None) -> None:
         self.settings = settings
@@ -233,38 +243,47 @@ class Stage(ABC):
     def person(self, name: str, locale: str = "en") -> Someone:
         """Somebody in their private chat with the bot."""
 
+    async def comes(self, chat: ChatRef) -> None:  # noqa: B027
+        """Somebody meets the bot, where that is needed before a first word in private."""
+
     @abstractmethod
-    def group(self, title: str, *names: str) -> ChatRef:
+    async def group(self, title: str, *names: str) -> ChatRef:
         """A group of these people; the first one has added the bot."""
 
     @abstractmethod
-    def topic(self, title: str, *names: str) -> ChatRef:
+    async def topic(self, title: str, *names: str) -> ChatRef:
         """A topic of a group of these people with the bot in it."""
 
     @abstractmethod
-    def move(self, group: ChatRef, name: str) -> ChatRef:
+    async def move(self, group: ChatRef, name: str) -> ChatRef:
         """The group goes on under another id."""
 
     @abstractmethod
-    def say(self, name: str, chat: ChatRef, words: str, reply_to: str | None) -> str: ...
+    async def say(self, name: str, chat: ChatRef, words: str, reply_to: str | None) -> str: ...
 
     @abstractmethod
-    def rewrite(self, name: str, chat: ChatRef, message: str, words: str) -> None: ...
+    async def rewrite(self, name: str, chat: ChatRef, message: str, words: str) -> None: ...
 
     @abstractmethod
-    def press(
+    async def press(
         self, name: str, chat: ChatRef, line: Line, position: int, revision: int | None
     ) -> Callable[[], str | None]:
         """Press; what is returned tells the note that was shown, once it was."""
 
-    @abstractmethod
-    def block(self, name: str) -> None: ...
+    async def follow(self, someone: Someone, line: Line, position: int) -> None:
+        """Follow the link at a position under a line."""
+        payload = line.links[position]
+        assert payload is not None
+        await self.person(someone.name).says(f"/start {payload}")
 
     @abstractmethod
-    def unblock(self, name: str) -> None: ...
+    async def block(self, name: str) -> None: ...
 
     @abstractmethod
-    def hinder(self, name: str) -> None:
+    async def unblock(self, name: str) -> None: ...
+
+    @abstractmethod
+    async def hinder(self, name: str) -> None:
         """What is sent to this person fails for now, until they block and unblock the bot."""
 
     # -- what people see ------------------------------------------------------------------------------------
@@ -308,36 +327,36 @@ class MemoryStage(Stage):
     def person(self, name: str, locale: str = "en") -> Someone:
         return Someone(self, name, self.messenger.private(name, locale))
 
-    def group(self, title: str, *names: str) -> ChatRef:
+    async def group(self, title: str, *names: str) -> ChatRef:
         return self.messenger.group(title, *names)
 
-    def topic(self, title: str, *names: str) -> ChatRef:
-        return ChatRef(self.messenger.name, self.group(title, *names).id, "7")
+    async def topic(self, title: str, *names: str) -> ChatRef:
+        return ChatRef(self.messenger.name, (await self.group(title, *names)).id, "7")
 
-    def move(self, group: ChatRef, name: str) -> ChatRef:
+    async def move(self, group: ChatRef, name: str) -> ChatRef:
         return self.messenger.move(group, name, f"{group.id}-moved")
 
-    def say(self, name: str, chat: ChatRef, words: str, reply_to: str | None) -> str:
+    async def say(self, name: str, chat: ChatRef, words: str, reply_to: str | None) -> str:
         return self.messenger.say(name, chat, words, reply_to=reply_to)
 
-    def rewrite(self, name: str, chat: ChatRef, message: str, words: str) -> None:
+    async def rewrite(self, name: str, chat: ChatRef, message: str, words: str) -> None:
         self.messenger.edit_own(name, chat, message, words)
 
-    def press(
+    async def press(
         self, name: str, chat: ChatRef, line: Line, position: int, revision: int | None
     ) -> Callable[[], str | None]:
         before = len(self.messenger.notes)
         self.messenger.press(name, chat, line.id, position, revision)
         return lambda: next(iter(note for who, note in self.messenger.notes[before:] if who == name), None)
 
-    def block(self, name: str) -> None:
+    async def block(self, name: str) -> None:
         self.messenger.block(name)
 
-    def unblock(self, name: str) -> None:
+    async def unblock(self, name: str) -> None:
         self.messenger.hindered.clear()
         self.messenger.unblock(name)
 
-    def hinder(self, name: str) -> None:
+    async def hinder(self, name: str) -> None:
         self.messenger.hindered.add(self.person(name).chat.id)
 
     def lines(self, chat: ChatRef) -> list[Line]:
@@ -405,10 +424,10 @@ class TelegramStage(Stage):
             self._people[name] = self.server.user(first_name=name, language_code=locale).id
         return Someone(self, name, _ref(self.server.private(self._people[name])))
 
-    def group(self, title: str, *names: str) -> ChatRef:
+    async def group(self, title: str, *names: str) -> ChatRef:
         return _ref(self._gathered(self.server.group(title, supergroup=False), *names))
 
-    def topic(self, title: str, *names: str) -> ChatRef:
+    async def topic(self, title: str, *names: str) -> ChatRef:
         chat = self._gathered(self.server.group(title, forum=True), *names)
         return _ref(chat, self.server.topic(chat, "Ideas", self._people[names[0]]))
 
@@ -419,18 +438,18 @@ class TelegramStage(Stage):
         self.server.add_bot(chat, self._people[names[0]])
         return chat
 
-    def move(self, group: ChatRef, name: str) -> ChatRef:
+    async def move(self, group: ChatRef, name: str) -> ChatRef:
         return _ref(self.server.migrate(int(group.id)))
 
-    def say(self, name: str, chat: ChatRef, words: str, reply_to: str | None) -> str:
+    async def say(self, name: str, chat: ChatRef, words: str, reply_to: str | None) -> str:
         reply = None if reply_to is None else int(reply_to)
         thread = None if chat.thread is None else int(chat.thread)
         return str(self.server.say(self._people[name], int(chat.id), words, reply, thread).id)
 
-    def rewrite(self, name: str, chat: ChatRef, message: str, words: str) -> None:
+    async def rewrite(self, name: str, chat: ChatRef, message: str, words: str) -> None:
         self.server.edit(self._people[name], int(message), words, int(chat.id))
 
-    def press(
+    async def press(
         self, name: str, chat: ChatRef, line: Line, position: int, revision: int | None
     ) -> Callable[[], str | None]:
         query = self.server.press(self._people[name], int(chat.id), int(line.id), f"{revision}:{position}", anyway=True)
@@ -442,14 +461,14 @@ class TelegramStage(Stage):
 
         return note
 
-    def block(self, name: str) -> None:
+    async def block(self, name: str) -> None:
         self.server.block(self._people[name])
 
-    def unblock(self, name: str) -> None:
+    async def unblock(self, name: str) -> None:
         self.server.heal()
         self.server.unblock(self._people[name])
 
-    def hinder(self, name: str) -> None:
+    async def hinder(self, name: str) -> None:
         self.server.fail("sendMessage", 500, times=1_000_000, chat=self._people[name])
 
     def lines(self, chat: ChatRef) -> list[Line]:

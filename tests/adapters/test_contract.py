@@ -2,10 +2,8 @@
 
 import asyncio
 import json
-import shutil
 import threading
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -18,6 +16,8 @@ from bot.types import ChatRef
 from storage import ideas
 from storage.ideas import LONGEST_COMMENT, LONGEST_TEXT
 from storage.outbox import DELIVERED, UNDELIVERABLE, UNSURE, Outbox
+from tests.adapters.matrix_people import People
+from tests.adapters.matrix_stage import MatrixStage
 from tests.adapters.stage import (
     SETTLES,
     Hurried,
@@ -30,6 +30,7 @@ from tests.adapters.stage import (
     TelegramStage,
     WebhookStage,
 )
+from tests.adapters.synapse import Synapse
 from tests.adapters.telegram_server import TOKEN, TelegramServer, units
 
 OUT_OF_DATE = "This button is out of date. Write /help for the menu."
@@ -44,26 +45,11 @@ STRANGE = {
 """Words that are neither markup, nor statements, nor templates, whatever they look like."""
 
 
-@pytest.fixture
-def settings(tmp_path: Path, sqlite_template: Path, unused_tcp_port: int) -> Settings:
-    """A lab on SQLite; the addresses are those of the story's own servers."""
-    shutil.copy(sqlite_template, tmp_path / "labbot.db")
-    return _settings(tmp_path, unused_tcp_port)
+WITH_BUTTONS = ("memory", "playground", "telegram", "webhook")
+with_buttons = pytest.mark.parametrize("stage", WITH_BUTTONS, indirect=True)
 
 
-def _settings(folder: Path, port: int, **more: Any) -> Settings:
-    return Settings(
-        _env_file=None,  # type: ignore[call-arg]
-        data=folder,
-        database_url=f"sqlite:///{folder / 'labbot.db'}",
-        name="KoSI-Lab",
-        locale="en",
-        http=f"127.0.0.1:{port}",
-        **more,
-    )
-
-
-@pytest.fixture(params=["memory", "playground", "telegram", "webhook"])
+@pytest.fixture(params=[*WITH_BUTTONS, "matrix", "matrix-encrypted"])
 async def stage(request: pytest.FixtureRequest, settings: Settings) -> AsyncIterator[Stage]:
     """A running bot on each messenger."""
     if request.param == "memory":
@@ -73,6 +59,13 @@ async def stage(request: pytest.FixtureRequest, settings: Settings) -> AsyncIter
     if request.param == "playground":
         async with PlaygroundStage(settings) as playground:
             yield playground
+        return
+    if request.param.startswith("matrix"):
+        synapse: Synapse = request.getfixturevalue("synapse")
+        async with People(synapse) as people:
+            account, encrypted = await synapse.newcomer("labbot"), request.param == "matrix-encrypted"
+            async with MatrixStage(settings, people, account, encrypted=encrypted) as matrix:
+                yield matrix
         return
     time = Hurried()
     async with TelegramServer(clock=lambda: time.now().timestamp()) as server:
@@ -115,6 +108,11 @@ def _secret(token: str) -> Any:
     return SecretStr(token)
 
 
+def noted(stage: Stage, words: str) -> str | None:
+    """What somebody is told who has pressed in a group."""
+    return words if stage.notes_in_groups else None
+
+
 async def published(stage: Stage) -> list[tuple[str, str, str, int, int]]:
     """Title, text, topic, supports and comments of every idea."""
     found = await stage.ask(lambda session: list(ideas.export(session)))
@@ -138,7 +136,7 @@ async def test_the_first_contact_is_a_welcome_with_a_notice_and_a_menu(stage: St
     [welcome] = await anna.says("/start")
     assert "the bot of KoSI-Lab" in welcome.text
     assert "Privacy:" in welcome.text
-    assert welcome.buttons == ("Suggest an idea", "See ideas", "Language", "Help")
+    assert welcome.buttons == ("Suggest an idea", "See ideas", "What is on", "Language", "Help")
     [menu] = await anna.says("Hm?")
     assert menu.buttons == welcome.buttons
     assert "Was möchtest du tun?" in (await stage.person("bernd", "de").says("Hm?"))[-1].text
@@ -186,7 +184,7 @@ async def test_a_press_supports_and_the_card_that_was_pressed_shows_it(stage: St
     lines = len(ben.screen)
     assert "Nobody supports it yet." in ben.sees
     assert await ben.presses("Support") is not None
-    assert len(ben.screen) == lines
+    assert len(ben.screen) == lines + 2 * stage.keeps_choices  # the note, and the card with other choices
     assert "1 person supports it." in ben.sees
     assert ben.choices[0] == "Take my support back"
     assert await ben.presses("Take my support back") == "Your support for #1 is taken back."
@@ -207,6 +205,7 @@ async def test_a_plain_message_becomes_an_idea(stage: Stage) -> None:
     assert changed.text == "#1 is changed."
 
 
+@with_buttons  # what stays to be pressed under a message of Matrix means for ever what it meant at first
 async def test_stale_and_forged_presses_are_answered_and_do_nothing(stage: Stage) -> None:
     await with_idea(stage)
     ben = stage.person("ben")
@@ -220,7 +219,7 @@ async def test_stale_and_forged_presses_are_answered_and_do_nothing(stage: Stage
 
 
 async def test_a_question_in_a_group_opens_the_reply_field_and_a_reply_answers_it(stage: Stage) -> None:
-    group = stage.group("Nordmarkt", "anna", "ben")
+    group = await stage.group("Nordmarkt", "anna", "ben")
     await stage.settled()
     anna, ben = stage.person("anna").within(group), stage.person("ben").within(group)
     [_, question] = await anna.says("/idea")
@@ -240,28 +239,29 @@ async def test_a_question_in_a_group_opens_the_reply_field_and_a_reply_answers_i
 
 
 async def test_another_persons_question_in_a_group_is_not_ours_to_answer(stage: Stage) -> None:
-    group = stage.group("Nordmarkt", "anna", "ben")
+    group = await stage.group("Nordmarkt", "anna", "ben")
     await stage.settled()
     anna, ben = stage.person("anna").within(group), stage.person("ben").within(group)
     await anna.says("/idea A garage\nFor all.")
     preview = anna.screen[-1]
-    assert await ben.presses_at(preview, 0) == "This question is for somebody else."
+    assert await ben.presses_at(preview, 0) == noted(stage, "This question is for somebody else.")
     [answer] = await ben.says("1", reply_to=preview)
     assert answer.text == "This question is for somebody else."
     assert await published(stage) == []
     await anna.says("1", reply_to=preview)
     [card] = (await anna.says("/ideas 1"))[-1:]
-    assert await ben.presses("Support", card) == (
+    assert await ben.presses("Support", card) == noted(
+        stage,
         "Thank you, your support for #1 counts. I keep your account's number and your choice, under a pseudonym. "
-        "More: /privacy"
+        "More: /privacy",
     )
-    assert await anna.presses("Support", anna.screen[-1]) == "Thank you, your support for #1 counts."
+    assert await anna.presses("Support", anna.screen[-1]) == noted(stage, "Thank you, your support for #1 counts.")
     assert "2 people support it." in anna.sees
 
 
 async def test_a_link_under_a_groups_card_leads_to_the_card_in_private(stage: Stage) -> None:
     await with_idea(stage)
-    group = stage.group("Nordmarkt", "anna", "ben")
+    group = await stage.group("Nordmarkt", "anna", "ben")
     await stage.settled()
     await stage.person("anna").within(group).says("/ideas 1")
     card = stage.lines(group)[-1]
@@ -291,19 +291,19 @@ async def test_who_blocks_the_bot_is_left_alone_and_welcome_back(stage: Stage) -
     anna = await with_idea(stage)
     ben = stage.person("ben")
     await ben.says("/ideas 1")
-    stage.hinder("anna")
+    await stage.hinder("anna")
     await ben.presses("Comment")
-    stage.say("ben", ben.chat, "Where shall it stand?", None)
+    await stage.say("ben", ben.chat, "Where shall it stand?", None)
     await stage.handled()
     assert await stage.ask(lambda session: _states(session, "Where shall it stand?")) == ["pending"]
     seen = len(anna.screen)
-    stage.block("anna")
+    await stage.block("anna")
     await stage.settled()
     await _comments(ben, "And when?")
     assert len(anna.screen) == seen
     states = await stage.ask(lambda session: sorted(session.exec(select(Outbox.state).distinct())))
     assert states == [DELIVERED, UNDELIVERABLE]
-    stage.unblock("anna")
+    await stage.unblock("anna")
     [card] = (await anna.says("/ideas 1"))[-1:]
     assert "2 comments." in card.text
     await _comments(ben, "At last!")
@@ -321,11 +321,11 @@ def _states(session: Any, words: str) -> list[str]:
 
 async def test_a_group_that_moves_stays_the_teams_room(stage: Stage) -> None:
     olga = await stage.organiser("olga")
-    room = stage.group("Team", "olga")
+    room = await stage.group("Team", "olga")
     await stage.settled()
     await olga.within(room).says("/team")
     assert "the team's room now" in stage.lines(room)[-1].text
-    moved = stage.move(room, "olga")
+    moved = await stage.move(room, "olga")
     await stage.settled()
     await with_idea(stage)
     assert "#1 A bicycle garage" in stage.lines(moved)[-1].text
@@ -336,7 +336,7 @@ async def test_a_group_that_moves_stays_the_teams_room(stage: Stage) -> None:
 
 async def test_what_is_asked_in_a_topic_is_answered_in_the_topic(stage: Stage) -> None:
     olga = await stage.organiser("olga")
-    topic = stage.topic("Forum", "olga", "anna")
+    topic = await stage.topic("Forum", "olga", "anna")
     await stage.settled()
     anna = stage.person("anna").within(topic)
     [*_, question] = await anna.says("/idea A garage")
@@ -377,6 +377,7 @@ async def test_what_is_stored_about_somebody_arrives_as_a_file(stage: Stage) -> 
     assert [idea["text"] for idea in json.loads(content)["idea"]] == [STRANGE["emoji"]]
 
 
+@with_buttons  # Matrix has no menu of commands
 async def test_the_messengers_own_menu_speaks_every_language(stage: Stage) -> None:
     await stage.person("anna").says("/start")
     german, english = await stage.menu("de"), await stage.menu("en")
@@ -413,7 +414,7 @@ async def test_strange_words_arrive_as_they_are_in_every_field(stage: Stage, wor
     await ben.presses("Choose a pseudonym")
     await ben.says(words)
     await ben.says("/cancel")
-    group = stage.group(words, "ben")
+    group = await stage.group(words, "ben")
     await stage.settled()
     assert await ben.within(group).says(f"{stage.mention} {words}")
     assert await published(stage) == [(line, f"{words}\n{words}", "other", 0, 1)]
@@ -432,7 +433,7 @@ async def test_the_longest_words_arrive_or_are_asked_for_again(stage: Stage, sig
     [(title, text, *_)] = await published(stage)
     assert text == fitting
     ben = stage.person("ben")
-    [_, *card] = await ben.says("/ideas 1")
+    card = await ben.says("/ideas 1")
     assert [words in _joined(card) for words in (title, text, "Nobody supports it")] == [True] * 3
     before = len(ben.screen)
     await ben.presses("Support")
@@ -471,14 +472,14 @@ async def test_ten_people_at_once_provoke_no_429_at_telegrams_own_rates(settings
         async with PunctualStage(settings, server) as stage:
             crowd = [stage.person(f"citizen {number}") for number in range(10)]
             for person in crowd:
-                stage.say(person.name, person.chat, "/start", None)
-                stage.say(person.name, person.chat, "/idea A bench\nIn the shade.", None)
-                stage.say(person.name, person.chat, "1", None)
-                stage.say(person.name, person.chat, "/ideas 1", None)
+                await stage.say(person.name, person.chat, "/start", None)
+                await stage.say(person.name, person.chat, "/idea A bench\nIn the shade.", None)
+                await stage.say(person.name, person.chat, "1", None)
+                await stage.say(person.name, person.chat, "/ideas 1", None)
             await stage.settled()
             for person in crowd:
                 assert [line.text[:9] for line in person.screen] == ["Hello! I ", "This is h", "Your idea", "#1 A benc"]
-            notes = [stage.press(person.name, person.chat, person.screen[-1], 0, 0) for person in crowd]
+            notes = [await stage.press(person.name, person.chat, person.screen[-1], 0, 0) for person in crowd]
             await stage.settled()
             assert {note() for note in notes} == {"Thank you, your support for #1 counts."}
             assert (await stage.ask(ideas.recount))[1] == (10, 0)
@@ -528,8 +529,8 @@ async def test_a_fault_while_receiving_loses_and_repeats_nothing(telegram: Teleg
     telegram.server.fail("getUpdates", fault, times=2, retry_after=7)
     crowd = [telegram.person(f"citizen {number}") for number in range(5)]
     for person in crowd:
-        telegram.say(person.name, person.chat, "/idea A bench\nIn the shade.", None)
-        telegram.say(person.name, person.chat, "1", None)
+        await telegram.say(person.name, person.chat, "/idea A bench\nIn the shade.", None)
+        await telegram.say(person.name, person.chat, "1", None)
     await telegram.settled()
     for person in crowd:
         assert [line.text[:9] for line in person.screen] == ["Privacy: ", "This is h", "Your idea"]
@@ -551,8 +552,8 @@ async def test_everybody_is_answered_although_every_fifth_call_fails(telegram: T
     telegram.server.flaky(0.2, (500, 502, "cut_after", "garbage"), seed=7)
     crowd = [telegram.person(f"citizen {number}") for number in range(20)]
     for person in crowd:
-        telegram.say(person.name, person.chat, "/idea A bench\nIn the shade.", None)
-        telegram.say(person.name, person.chat, "1", None)
+        await telegram.say(person.name, person.chat, "/idea A bench\nIn the shade.", None)
+        await telegram.say(person.name, person.chat, "1", None)
     await telegram.settled()
     telegram.server.heal()
     assert len(await published(telegram)) == 20
@@ -565,11 +566,11 @@ async def test_everybody_is_answered_although_every_fifth_call_fails(telegram: T
 async def test_a_group_that_moved_unnoticed_is_found_by_the_next_message(telegram: TelegramStage) -> None:
     telegram.refusable = {"sendMessage"}  # the refusal that tells the new id
     olga = await telegram.organiser("olga")
-    room = telegram.group("Team", "olga")
+    room = await telegram.group("Team", "olga")
     await telegram.settled()
     await olga.within(room).says("/team")
     await telegram.end()
-    moved = telegram.move(room, "olga")
+    moved = await telegram.move(room, "olga")
     telegram.server.jump(900_000_000)  # a day later, what told of it is no longer kept
     telegram.app = telegram.build()
     await telegram.begin()

@@ -29,6 +29,8 @@ from storage import ideas
 from storage.engine import session_in
 
 SETTLES = 20.0
+MOVES_IN = 60.0
+"""Seconds a community may take to move in: it says and presses five hundred things, each stored safely."""
 
 
 class Visitor:
@@ -119,7 +121,7 @@ async def opened(folder: Path, template: Path, *, empty: bool = True) -> AsyncIt
         running = asyncio.create_task(stage.run(stop, ready, empty=empty))
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
             waiting = asyncio.create_task(ready.wait())
-            await asyncio.wait((waiting, running), timeout=SETTLES, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((waiting, running), timeout=MOVES_IN, return_when=asyncio.FIRST_COMPLETED)
             assert ready.is_set() or running.done()
             if running.done():
                 running.result()

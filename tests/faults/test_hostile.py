@@ -95,7 +95,7 @@ async def test_a_batch_that_no_database_takes_is_kept_and_passed_over(settings_h
         await anna.says("/start")
         stage.messenger.happen(Unreadable("u-strange", "\ud800", "ValueError"))
         broken = stage.person("\ud800broken")
-        stage.say(broken.name, broken.chat, "/start \ud800", None)
+        await stage.say(broken.name, broken.chat, "/start \ud800", None)
         await anna.says("/help")
         assert "Hello" not in anna.sees
         assert len(anna.screen) == 2
@@ -340,8 +340,8 @@ async def test_a_database_that_is_full_takes_all_once_there_is_room_again(settin
         await stage.app.storage.run(lambda c: c.exec_driver_sql("PRAGMA max_page_count = 1"))
         crowd = [stage.person(f"citizen {number}") for number in range(200)]
         for person in crowd:
-            stage.say(person.name, person.chat, "/idea A bench\n" + "In the shade. " * 100, None)
-            stage.say(person.name, person.chat, "1", None)
+            await stage.say(person.name, person.chat, "/idea A bench\n" + "In the shade. " * 100, None)
+            await stage.say(person.name, person.chat, "1", None)
         waiting = asyncio.create_task(stage.settled())
         with capture_logs() as logs, pytest.raises(TimeoutError):
             await asyncio.wait_for(asyncio.shield(waiting), 0.3)

@@ -147,8 +147,10 @@ class Receiving:
             if first or told:
                 for batch in happened.batches(place.written()):
                     yield batch
-            # Only now: an invitation that is forgotten in a crash must not have been followed.
+            # Only now: what is forgotten in a crash must not have been done.
             self._joining.follow(place.invites)
+            for id in happened.over:
+                self._joining.leave(id)
 
     async def _sync(self, since: str | None) -> dict[str, Any]:
         query = {"filter": FILTER, "timeout": "0" if since is None else str(round(self._poll * 1000))}
@@ -259,7 +261,11 @@ class Receiving:
     async def _understand(self, events: list[dict[str, Any]], room: Room, place: Place, happened: "_Happened") -> None:
         """What a room's events mean."""
         inviter = next((text(event.get("sender")) for event in events if self._is_invitation(event)), "")
-        for event in events:
+        opening = None if any(map(self._is_arrival, events)) else self._opening(events, room)
+        # Whoever has written before we came is welcomed first, and then answered.
+        for event in sorted(events, key=lambda event: not self._is_arrival(event)):
+            if event is opening:
+                happened.add(Joined(**self._about("", event, room)), event)
             if not self._is_arrival(event):
                 self._event(event, room, place, happened)
                 continue
@@ -268,12 +274,33 @@ class Receiving:
                 happened.add(Joined(**self._about(inviter, event, room)), event)
             elif before is not None:
                 happened.add(Moved(**self._about("", event, before), to=ChatRef(ADAPTER, room.id)), event)
-                self._joining.leave(before.id)
-        if not room.others:
+                happened.over.add(before.id)
+        # One that we have just made may be told to us before those are invited whom it is for.
+        if not room.others and (inviter or any(self._goes(event) for event in events)):
             log.info("matrix.room_empty")
-            self._joining.leave(room.id)
+            happened.over.add(room.id)
         if room.successor is not None and room.successor != room.id and self._rooms.known(room.successor) is None:
             place.invites.setdefault(room.successor, [server_of(room.id) or server_of(self._me.user), ""])
+
+    def _opening(self, events: list[dict[str, Any]], room: Room) -> dict[str, Any] | None:
+        """The event that has made a private chat a group: what is for one person must not be told there any more."""
+        came = [event for event in events if self._comes(event) and event.get("state_key") in room.members]
+        before = len(room.members) - len({event["state_key"] for event in came})
+        unnamed = room.direct or room.name is None
+        return came[0] if came and unnamed and before <= 2 < len(room.members) else None
+
+    @staticmethod
+    def _comes(event: Mapping[str, Any]) -> bool:
+        """Whether somebody is now in the room, or invited, who was not."""
+        there = ("join", "invite")
+        before = _dict(_dict(event.get("unsigned")).get("prev_content")).get("membership")
+        now = _dict(event.get("content")).get("membership")
+        return event.get("type") == "m.room.member" and now in there and before not in there
+
+    @staticmethod
+    def _goes(event: Mapping[str, Any]) -> bool:
+        membership = _dict(event.get("content")).get("membership")
+        return event.get("type") == "m.room.member" and membership in ("leave", "ban")
 
     async def _predecessor(self, room: Room) -> Room | None:
         """The room that goes on in this one: both must say so, or anybody could take over what is stored for it."""
@@ -359,6 +386,8 @@ class _Happened:
 
     def __init__(self, now: datetime) -> None:
         self.now = now
+        self.over: set[str] = set()
+        """Rooms to be left."""
         self.updates: list[Update | Unreadable] = []
         self.raw: dict[str, str] = {}
 

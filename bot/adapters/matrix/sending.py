@@ -17,6 +17,9 @@ LONGEST_EVENT = 60_000
 SEALED = 4 / 3
 """How much longer encryption makes an event: its words travel in base64."""
 
+CONTROLS = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+"""Characters that nobody sees, and that are six times as long in an event."""
+
 BREAK = frozenset({"blockquote", "pre", "p", "br", "div", "li"})
 
 
@@ -55,7 +58,7 @@ def plain(words: str) -> str:
     parser = _Plain()
     parser.feed(words)
     parser.close()
-    return "".join(parser.words).strip()
+    return "".join(parser.words).translate(CONTROLS).strip()
 
 
 class _Broken(HTMLParser):
@@ -89,7 +92,7 @@ def formatted(words: str) -> str:
     parser = _Broken()
     parser.feed(words)
     parser.close()
-    return "".join(parser.parts)
+    return "".join(parser.parts).translate(CONTROLS)
 
 
 def message(chat: ChatRef, said: Rendered, room: Room, answered: str | None) -> dict[str, Any]:

@@ -301,6 +301,8 @@ class Memory:
 
     def _open(self, chat: ChatRef) -> Chat:
         place = self.chats.get(chat.id)
+        if place is None and self.limits.begins:
+            raise Undeliverable("a private chat begins", moved_to=self.private(chat.id))
         if place is None:
             raise Undeliverable("chat not found", gone=True)
         if place.blocked:

@@ -79,6 +79,7 @@ def create(
             {
                 "run": messenger.run,
                 "locale": locale,
+                "home": speak(None)[0],
                 "words": dict(words),
                 "names": messenger.names,
                 "people": [

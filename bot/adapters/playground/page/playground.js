@@ -4,10 +4,11 @@
 
 const KEYCAPS = ["1️⃣", "2️⃣", "3️⃣", "4️⃣", "5️⃣", "6️⃣", "7️⃣", "8️⃣", "9️⃣", "🔟"];
 const TAGS = new Set(["b", "i", "u", "s", "code", "pre", "a", "blockquote"]);
-const KEPT = 300; // messages that stay in a chat that grows while one looks
+const KEPT = 300; // messages of a chat that are on the page at once, however long one looks or pages back
+const RIGHT_TO_LEFT = /^(ar|ckb|dv|fa|he|ps|sd|ug|ur|yi)\b/;
 const OPENING = [["anna", 0], ["rosa", "group"], ["ben", 0]];
 
-let words = {}, locale = "de", run = "", people = [], names = {}, menu = [], chats = new Map(), panes = [];
+let words = {}, locale = "de", home = "de", run = "", people = [], names = {}, menu = [], chats = new Map(), panes = [];
 let ahead = 0, look = stored("look") || "telegram";
 
 // -- small things --------------------------------------------------------------------------------------------
@@ -50,7 +51,13 @@ function plain(nodes) {
   return nodes.map((node) => (typeof node === "string" ? node : plain(node.children))).join("");
 }
 
-async function post(path, data) {
+let last = Promise.resolve(); // what people do arrives in the order they did it
+function post(path, data) {
+  last = last.then(() => deliver(path, data));
+  return last;
+}
+
+async function deliver(path, data) {
   try {
     const answer = await fetch(`api/${path}`, {
       method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(data),
@@ -115,7 +122,10 @@ class Pane {
   }
 
   get visible() { return this.node.offsetParent !== null && document.visibilityState === "visible"; }
-  get atEnd() { return this.thread.scrollHeight - this.thread.scrollTop - this.thread.clientHeight < 40; }
+  get atEnd() {
+    const { scrollHeight, scrollTop, clientHeight } = this.thread;
+    return !chats.get(this.chat).past && scrollHeight - scrollTop - clientHeight < 40;
+  }
 
   open(person, chat) {
     this.person = person;
@@ -125,6 +135,7 @@ class Pane {
     this.find("note").textContent = "";
     this.showMenu(false);
     this.draw();
+    this.toNewest();
   }
 
   draw() {
@@ -133,7 +144,6 @@ class Pane {
     this.find("eyes").setAttribute("aria-label", word("eyes"));
     this.find("chats").setAttribute("aria-label", word("chats"));
     this.thread.setAttribute("aria-label", `${word("thread")}: ${this.title(chat)}`);
-    this.thread.lang = this.person.locale;
     this.field.setAttribute("aria-label", word("message", { name: this.person.name }));
     this.field.placeholder = word("message", { name: this.person.name });
     this.find("send").textContent = word("send");
@@ -144,7 +154,6 @@ class Pane {
     this.shown.clear();
     this.thread.setAttribute("aria-busy", "true");
     this.thread.replaceChildren();
-    if (chat.messages[0]?.place > 0) this.thread.append(this.olderButton());
     if (!chat.messages.length) this.thread.append(el("p", { className: "empty" }, word("empty")));
     for (const message of chat.messages) {
       if (message.place === from && from > 0) {
@@ -152,6 +161,7 @@ class Pane {
       }
       this.thread.append(this.article(message));
     }
+    this.ends();
     this.thread.scrollTop = this.thread.scrollHeight;
     this.thread.removeAttribute("aria-busy");
     this.look();
@@ -176,11 +186,18 @@ class Pane {
   }
 
   look() {
-    if (this.visible && this.atEnd && markRead(this.person.id, this.chat, chats.get(this.chat).total)) drawAllTabs();
+    if (this.visible && this.atEnd && markRead(this.person.id, this.chat, chats.get(this.chat).total)) later(drawAllTabs);
   }
 
-  olderButton() {
-    return el("button", { type: "button", className: "older", onclick: (event) => this.older(event.target) }, word("older"));
+  ends() { // the way on, where a chat goes on beyond the page
+    const chat = chats.get(this.chat);
+    const way = (name, there, put, label, onclick) => {
+      const button = this.find(name);
+      if (!there) button?.remove();
+      else if (!button) this.thread[put](el("button", { type: "button", className: `further ${name}`, onclick }, label));
+    };
+    way("older", chat.messages[0]?.place > 0, "prepend", word("older"), ({ target }) => this.older(target));
+    way("newest", chat.past, "append", word("newest"), () => sync().then(() => this.thread.focus()));
   }
 
   async older(button) {
@@ -192,7 +209,12 @@ class Pane {
     const first = chat.messages[0]?.place ?? 0;
     const added = answer.messages.filter((message) => message.place < first);
     chat.messages.unshift(...added);
-    for (const pane of panes.filter((one) => one.chat === id)) pane.prepend(added);
+    const dropped = chat.messages.splice(KEPT);
+    if (dropped.length) chat.past = true;
+    for (const pane of panes.filter((one) => one.chat === id)) {
+      pane.prepend(added);
+      pane.trim(dropped);
+    }
   }
 
   prepend(messages) {
@@ -201,7 +223,7 @@ class Pane {
     this.thread.setAttribute("aria-busy", "true");
     this.thread.querySelector(".older")?.remove();
     this.thread.prepend(...messages.map((message) => this.article(message)));
-    if (messages[0]?.place > 0) this.thread.prepend(this.olderButton());
+    this.ends();
     this.thread.scrollTop = this.thread.scrollHeight - height;
     this.thread.removeAttribute("aria-busy");
     if (focused) (this.thread.querySelector(".older") || this.thread).focus({ preventScroll: true });
@@ -233,25 +255,32 @@ class Pane {
       this.shown.get(message.id)?.remove();
       this.shown.delete(message.id);
     }
-    if (!this.thread.querySelector(".older")) this.thread.prepend(this.olderButton());
+    this.ends();
   }
 
   quoted(message) {
     return message.reply_to && chats.get(this.chat).messages.find((one) => one.id === message.reply_to && !one.gone);
   }
 
+  language({ author, chat }) { // people write in theirs, the bot in that of the chat
+    const person = people.find((one) => author === null ? chat === `p-${one.id}` : one.id === author);
+    return person ? person.locale : home;
+  }
+
   article(message) {
     const mine = message.author === this.person.id;
     const who = message.author === null ? "labbot" : names[message.author] || message.author;
-    const made = el("article", { className: mine ? "mine" : "", tabindex: "-1", "data-message": message.id });
+    const made = el("article", {
+      className: mine ? "mine" : "", tabindex: "-1", "data-message": message.id, lang: this.language(message),
+    });
     this.shown.set(message.id, made);
     const when = new Intl.DateTimeFormat(locale, { dateStyle: "short", timeStyle: "short" }).format(new Date(message.at));
-    made.append(el("p", { className: "who" }, el("b", {}, who), ` ${when}`,
+    made.append(el("p", { className: "who", lang: locale }, el("b", {}, who), ` ${when}`,
       message.version && !message.gone ? ` · ${word("edited")}` : ""));
     const bubble = el("div", { className: "bubble" });
     made.append(bubble);
     if (message.gone) {
-      bubble.append(el("span", { className: "gone" }, word("gone")));
+      bubble.append(el("span", { className: "gone", lang: locale }, word("gone")));
       return made;
     }
     const quoted = this.quoted(message);
@@ -275,14 +304,14 @@ class Pane {
       } else {
         post("press", {
           person: this.person.id, chat: message.chat, message: message.id, position, revision: message.revision,
-        });
+        }).then(() => this.toNewest());
       }
     };
     const link = (button, ...inside) => el("a", { href: button.url, target: "_blank", rel: "noopener noreferrer" }, ...inside);
     const safe = (button) => button.url && /^https?:/i.test(button.url);
     if (look === "telegram") {
       made.append(el("div", { className: "choices" }, ...message.buttons.map((button, position) => safe(button)
-        ? link(button, button.label) : el("button", { type: "button", onclick: press(button, position) }, button.label))));
+        ? link(button, button.label) : el("button", { type: "button", dir: "auto", onclick: press(button, position) }, button.label))));
       return;
     }
     bubble.append(el("ol", { className: "lines" }, ...message.buttons.map((button, position) =>
@@ -330,6 +359,11 @@ class Pane {
     const done = editing ? await post("edit", { person, chat, message: editing.id, text })
       : await post("say", { person, chat, text, reply_to: replyTo && replyTo.id });
     if (!done && !this.field.value) this.field.value = text;
+    if (done && !editing) this.toNewest();
+  }
+
+  toNewest() { // whoever comes or does something wants to see what is new
+    if (chats.get(this.chat).past) sync();
   }
 
   showMenu(open) {
@@ -358,17 +392,19 @@ function arrived(message) {
     if (chat.messages[at].version > message.version) return;
     chat.messages[at] = message;
   } else if (fresh) {
-    chat.messages.push(message);
+    const here = panes.filter((pane) => pane.chat === message.chat);
+    if (chat.messages.length >= KEPT && !here.every((pane) => pane.atEnd)) chat.past = true; // somebody reads
+    if (!chat.past) chat.messages.push(message);
     chat.total = message.place + 1;
     if (message.author && read(message.author, message.chat) >= message.place) {
       markRead(message.author, message.chat, chat.total);
     }
   } else return;
   const here = panes.filter((pane) => pane.chat === message.chat);
-  for (const pane of here) pane.show(message, fresh);
-  if (chat.messages.length > KEPT && here.every((pane) => pane.atEnd)) {
-    const dropped = chat.messages.splice(0, chat.messages.length - KEPT / 2);
-    for (const pane of here) pane.trim(dropped);
+  const dropped = chat.messages.length > KEPT ? chat.messages.splice(0, chat.messages.length - KEPT / 2) : [];
+  for (const pane of here) {
+    if (!fresh || !chat.past) pane.show(message, fresh);
+    if (dropped.length || chat.past) pane.trim(dropped);
   }
   if (fresh) later(drawAllTabs);
 }
@@ -399,12 +435,13 @@ function ticked() {
   if (shown.textContent !== line) shown.textContent = line;
 }
 
-let syncing = null, again = false;
+let syncing = null, again = false, meanwhile = []; // what arrives during a sync may be newer than what it brings
 async function sync() {
   if (syncing) { again = true; return; }
   syncing = load();
   await syncing;
   syncing = null;
+  for (const message of meanwhile.splice(0)) arrived(message);
   if (again) { again = false; sync(); }
 }
 
@@ -420,9 +457,10 @@ async function load() {
     return;
   }
   trouble("");
-  ({ run, words, locale, people, names, menu } = state);
+  ({ run, words, locale, home, people, names, menu } = state);
   chats = new Map(state.chats.map((chat) => [chat.id, chat]));
   document.documentElement.lang = locale;
+  document.documentElement.dir = RIGHT_TO_LEFT.test(locale) ? "rtl" : "ltr";
   document.title = word("title");
   for (const node of document.querySelectorAll("[data-word]")) node.textContent = word(node.dataset.word);
   clocked(state.clock);
@@ -434,8 +472,10 @@ async function load() {
   }
 }
 
+let missed = false;
 function happened(kind, data) {
-  if (kind === "message") arrived(data);
+  if (document.hidden) { missed = true; return; } // who is not looked at draws nothing
+  if (kind === "message") syncing ? meanwhile.push(data) : arrived(data);
   if (kind === "note") noted(data);
   if (kind === "clock") clocked(data);
   if (kind === "hello") sync();
@@ -457,8 +497,13 @@ function listen() {
       if (source.readyState === EventSource.CLOSED) setTimeout(open, 2000);
     };
   };
-  if (!navigator.locks) open();
-  else navigator.locks.request("labbot-events", () => { open(); return new Promise(() => {}); });
+  if (!navigator.locks) { open(); return; }
+  const forever = new Promise(() => {});
+  navigator.locks.request("labbot-events", { ifAvailable: true }, (lock) => {
+    if (lock) { open(); return forever; } // "hello" is what draws the page
+    sync();
+    return void navigator.locks.request("labbot-events", () => { open(); return forever; });
+  });
 }
 
 // -- beginning -----------------------------------------------------------------------------------------------
@@ -477,9 +522,10 @@ for (const button of document.querySelectorAll("#clock button")) {
     if (clock) clocked(clock);
   });
 }
-document.addEventListener("visibilitychange", () => { for (const pane of panes) pane.look(); });
-addEventListener("storage", () => { if (panes.length) later(drawAllTabs); });
+document.addEventListener("visibilitychange", () => {
+  if (missed && !document.hidden) { missed = false; sync(); } else for (const pane of panes) pane.look();
+});
+addEventListener("storage", ({ key }) => { if (key?.startsWith("labbot.read.") && !document.hidden) later(drawAllTabs); });
 addEventListener("resize", () => { for (const pane of panes) pane.look(); });
 setInterval(ticked, 1000);
-sync();
 listen();

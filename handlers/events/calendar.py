@@ -1,0 +1,159 @@
+"""Calendar files and feeds (RFC 5545): one event, the lab's, a topic's, a person's."""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlmodel import Session
+
+from bot.router import Router
+from storage.events import calendars, listing, moments
+from storage.events.tables import Event, Series, Status
+
+if TYPE_CHECKING:
+    from icalendar import Calendar
+    from icalendar import Event as Entry
+
+router = Router()
+
+PRODUCT = "-//labbot//labbot//EN"
+ALARM = timedelta(hours=-2)
+
+FED = timedelta(days=90)
+"""How long an event that is over stays in a feed."""
+
+
+class Feed(NamedTuple):
+    """A calendar as it is served, and when it changed last."""
+
+    content: bytes
+    changed_at: datetime
+
+
+@router.maker("events.ics")
+def one_event(session: Session, number: str) -> bytes:
+    """The file that comes with a confirmation."""
+    event = session.get_one(Event, int(number))
+    calendar = _calendar(None, "CANCEL" if event.status == Status.CANCELLED else "PUBLISH")
+    calendar.add_component(_entry(event, event.uid))
+    return _bytes(calendar, [event])
+
+
+def feed(session: Session, lab: str, name: str, topics: Sequence[str], now: datetime) -> Feed | None:
+    """The feed of this name: "" is the lab's own, else a topic's, else a person's by its secret; ``None`` for none."""
+    since = now - FED
+    if name == "":
+        return _feed(session, lab, listing.feed(session, since))
+    if name in topics:
+        return _feed(session, lab, listing.feed(session, since, topic=name))
+    person = calendars.owner(session, name)
+    if person is None:
+        return None
+    calendar = _calendar(lab, "PUBLISH")
+    events = listing.feed(session, since, person_id=person)
+    for event in events:
+        calendar.add_component(_entry(event, event.uid))
+    return Feed(_bytes(calendar, events), _changed(events))
+
+
+def _feed(session: Session, lab: str, events: Sequence[Event]) -> Feed:
+    """Series as a rule with exceptions, and each occurrence that differs by itself."""
+    calendar = _calendar(lab, "PUBLISH")
+    ids = {event.series_id for event in events if event.series_id is not None}
+    rows = listing.series(session, list(ids))
+    shown = [event for event in events if event.series_id is None]
+    for event in shown:
+        calendar.add_component(_entry(event, event.uid))
+    for number, series in rows.items():
+        occurrences = [each for each in listing.of_series(session, number) if each.status != Status.DRAFT]
+        for entry in _series(series, occurrences):
+            calendar.add_component(entry)
+        shown += occurrences
+    return Feed(_bytes(calendar, shown), _changed(shown))
+
+
+def _series(series: Series, occurrences: Sequence[Event]) -> "list[Entry]":
+    from icalendar import vRecur
+
+    master = next((each for each in occurrences if each.status == Status.PUBLISHED), None)
+    if master is None:
+        return [_entry(each, each.uid) for each in occurrences]
+    first = datetime.fromisoformat(series.wall)
+    entry = _entry(master, series.uid, first, series.minutes)
+    entry.add("rrule", vRecur.from_ical(series.rule))
+    there = {each.occurrence: each for each in occurrences}
+    skipped = [
+        wall
+        for wall in moments.occurrences(series.rule, first)
+        if (each := there.get(wall.strftime("%Y-%m-%dT%H:%M"))) is None or each.status == Status.CANCELLED
+    ]
+    if skipped:
+        entry.add("exdate", [wall.replace(tzinfo=master.clock) for wall in skipped])
+    entries = [entry]
+    for each in occurrences:
+        if each.status == Status.PUBLISHED and _differs(each, master, series):
+            other = _entry(each, series.uid)
+            other.add("recurrence-id", datetime.fromisoformat(each.occurrence or each.wall).replace(tzinfo=each.clock))
+            entries.append(other)
+    return entries
+
+
+def _differs(event: Event, master: Event, series: Series) -> bool:
+    same = ("title", "text", "place", "link", "cost")
+    moved = event.wall != event.occurrence or event.minutes != series.minutes
+    return moved or any(getattr(event, name) != getattr(master, name) for name in same)
+
+
+def _calendar(name: str | None, method: str) -> "Calendar":
+    from icalendar import Calendar  # a library that only calendars need
+
+    calendar = Calendar()
+    calendar.add("prodid", PRODUCT)
+    calendar.add("version", "2.0")
+    calendar.add("method", method)
+    if name is not None:
+        calendar.add("x-wr-calname", name)
+    return calendar
+
+
+def _entry(event: Event, uid: str, wall: datetime | None = None, minutes: int | None = None) -> "Entry":
+    from icalendar import Alarm
+    from icalendar import Event as Entry
+
+    begins = wall or event.begins
+    # The length is added to the instant: the clock may change while it lasts.
+    ends = moments.instant(begins, event.clock) + timedelta(minutes=minutes or event.minutes)
+    entry = Entry()
+    entry.add("uid", uid)
+    entry.add("sequence", event.sequence)
+    entry.add("dtstamp", event.changed_at.astimezone(UTC))
+    entry.add("last-modified", event.changed_at.astimezone(UTC))
+    entry.add("dtstart", begins.replace(tzinfo=event.clock))
+    entry.add("dtend", ends.astimezone(event.clock))
+    entry.add("summary", event.title)
+    about = [part for part in (event.text, event.cost, event.link) if part]
+    if about:
+        entry.add("description", "\n\n".join(about))
+    if event.place:
+        entry.add("location", event.place)
+    if event.link:
+        entry.add("url", event.link)
+    entry.add("status", "CANCELLED" if event.status == Status.CANCELLED else "CONFIRMED")
+    if event.status != Status.CANCELLED:
+        alarm = Alarm()
+        alarm.add("action", "DISPLAY")
+        alarm.add("description", event.title)
+        alarm.add("trigger", ALARM)
+        entry.add_component(alarm)
+    return entry
+
+
+def _bytes(calendar: "Calendar", events: Sequence[Event]) -> bytes:
+    years = [event.starts_at.year for event in events] or [2026]
+    calendar.add_missing_timezones(date(min(years) - 1, 1, 1), date(max(years) + 4, 1, 1))
+    content: bytes = calendar.to_ical()
+    return content
+
+
+def _changed(events: Sequence[Event]) -> datetime:
+    return max((event.changed_at for event in events), default=datetime(2026, 1, 1, tzinfo=UTC))

@@ -1,0 +1,151 @@
+"""The parts of an event: how each is asked for, and what may be answered."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from bot.turn import Turn
+from bot.types import Choice, T, Text
+from handlers.events import when
+from storage.events import moments
+from storage.events.tables import LONGEST_FACT, LONGEST_PLACE, LONGEST_TEXT, LONGEST_TITLE, MOST_PLACES
+
+
+class Wrong(Exception):
+    """An answer that cannot be taken; ``text`` says why, and how to do better."""
+
+    def __init__(self, text: Text) -> None:
+        super().__init__()
+        self.text = text
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A part of an event: its name, the question for it, and what an answer becomes.
+
+    ``optional``: can be left out. ``counts``: a number is expected, so that numbers cannot mean choices.
+    """
+
+    label: Text
+    question: Text
+    take: Callable[[Turn, str], Mapping[str, Any]]
+    optional: bool = False
+    counts: bool = False
+
+    def choices(self, *choices: Choice) -> tuple[Choice, ...]:
+        """What can be chosen instead of an answer."""
+        return () if self.counts else choices
+
+
+def local_now(turn: Turn) -> datetime:
+    """What the lab's clock shows, naive."""
+    return turn.now.astimezone(turn.words.zone).replace(tzinfo=None)
+
+
+HINT = T("Write it like this: 5.12. 18:00–21:00, or: next Friday 18:00")
+
+
+def understood(turn: Turn, words: str) -> when.Meant:
+    """The time that words mean. Raises ``Wrong``."""
+    try:
+        meant = when.understand(words, local_now(turn))
+        if meant.rule is not None:
+            moments.occurrences(meant.rule, meant.wall)
+    except when.Past:
+        raise Wrong(T("That is over already: “{words}”. When is it?", words=words[:60])) from None
+    except when.NoHour:
+        raise Wrong(T("And at what time? Please write day and hour together: 5.12. 18:00")) from None
+    except when.NoSuchHour:
+        raise Wrong(T("“{words}” has an hour that no day has.", words=words[:60])) from None
+    except when.EndsEarlier:
+        raise Wrong(T("It would end before it begins: “{words}”. When is it?", words=words[:60])) from None
+    except when.TooFar:
+        raise Wrong(T("That is more than three years away. I plan less far ahead.")) from None
+    except moments.Endless:
+        raise Wrong(
+            T("A series needs an end, within three years. Add it like this: 10 times, or: until 30.6.2027")
+        ) from None
+    except (when.Unclear, ValueError):
+        raise Wrong(T("I find no day in “{words}” that there is. {hint}", words=words[:60], hint=HINT)) from None
+    if meant.rule is None and moments.is_skipped(meant.wall, turn.words.zone):
+        raise Wrong(T("That night the clock is put forward: there is no such hour. When is it?"))
+    return meant
+
+
+def _when(turn: Turn, words: str) -> Mapping[str, Any]:
+    meant = understood(turn, words)
+    return {"wall": meant.wall.isoformat(), "minutes": meant.minutes, "rule": meant.rule}
+
+
+def _short(key: str, longest: int) -> Callable[[Turn, str], Mapping[str, Any]]:
+    def take(_turn: Turn, words: str) -> Mapping[str, Any]:
+        said = " ".join(words.split())
+        if not 1 <= len(said) <= longest:
+            raise Wrong(T("Please write 1 to {most} characters.", most=longest))
+        return {key: said}
+
+    return take
+
+
+def _text(_turn: Turn, words: str) -> Mapping[str, Any]:
+    if not 1 <= len(words) <= LONGEST_TEXT:
+        raise Wrong(
+            T("That is {n} characters, and {most} fit. Can you say it shorter?", n=len(words), most=LONGEST_TEXT)
+        )
+    return {"text": words}
+
+
+def _number(key: str) -> Callable[[Turn, str], Mapping[str, Any]]:
+    def take(_turn: Turn, words: str) -> Mapping[str, Any]:
+        found = re.fullmatch(r"\D{0,20}?(\d{1,7})\s*[^\d]{0,20}", words)
+        if found is None or not 0 <= int(found[1]) <= MOST_PLACES:
+            raise Wrong(T("Please write a number from 1 to {most}, or 0 for none.", most=MOST_PLACES))
+        return {key: int(found[1]) or None}
+
+    return take
+
+
+def _link(key: str) -> Callable[[Turn, str], Mapping[str, Any]]:
+    def take(_turn: Turn, words: str) -> Mapping[str, Any]:
+        if not re.fullmatch(r"https?://[^\s<>\"]{3,190}", words):
+            raise Wrong(T("Please write an address that begins with https://"))
+        return {key: words}
+
+    return take
+
+
+def _deadline(turn: Turn, words: str) -> Mapping[str, Any]:
+    meant = understood(turn, words)
+    return {"closes_at": moments.instant(meant.wall, turn.words.zone).isoformat()}
+
+
+FACTS: dict[str, Fact] = {
+    "title": Fact(T("Title"), T("What is the event called?"), _short("title", LONGEST_TITLE)),
+    "when": Fact(
+        T("Time"),
+        T("When is it? For example: next Friday 18:00–21:00, 5.12. 18:00, or: every second Tuesday 18:00, 10 times"),
+        _when,
+    ),
+    "place": Fact(T("Place"), T("Where is it?"), _short("place", LONGEST_PLACE), optional=True),
+    "text": Fact(T("Text"), T("What happens there? Write for people who are new."), _text, optional=True),
+    "capacity": Fact(
+        T("Number of places"), T("How many places are there? 0 means that everybody can come."),
+        _number("capacity"), optional=True, counts=True,
+    ),
+    "least": Fact(
+        T("Smallest number"), T("How many must come at least, so that it takes place? 0 means that it always does."),
+        _number("least"), optional=True, counts=True,
+    ),
+    "closes_at": Fact(T("Deadline"), T("Until when can people say that they come?"), _deadline, optional=True),
+    "cost": Fact(T("Cost"), T("What does it cost?"), _short("cost", LONGEST_FACT), optional=True),
+    "link": Fact(T("Online link"), T("At which address can one join online?"), _link("link"), optional=True),
+    "notes": Fact(
+        T("Minutes and photos"), T("At which address are minutes and photos?"), _link("notes"), optional=True
+    ),
+}  # fmt: skip
+
+EMPTY: dict[str, Any] = {"place": "", "text": "", "capacity": None, "least": None, "closes_at": None, "cost": "",
+                         "link": "", "notes": ""}  # fmt: skip
+"""What an optional part is when it is left out."""

@@ -1,0 +1,218 @@
+"""Finding events: by date, topic and accessibility, as a list, as a picture of the month, in one's own calendar."""
+
+import re
+
+from bot.router import Router
+from bot.turn import Turn
+from bot.types import Attachment, Choice, Lines, Message, N, T, Text, Verbatim
+from handlers.events import coming
+from handlers.events.words import ACCESS, span
+from storage.events import calendars, listing, planning
+from storage.events.tables import Event, State
+from storage.people import Role
+
+router = Router()
+
+MINE, ALL = "mine", ""
+
+WORDS = {
+    State.YES: ("yes", "ja", "dabei"),
+    State.MAYBE: ("maybe", "vielleicht"),
+    State.NO: ("no", "nein"),
+}
+"""What can be written behind an event's number."""
+
+MONTH = ("month", "monat")
+
+
+@router.command("events", help=T("What is on; say whether you come"))
+def events(turn: Turn, text: str) -> None:
+    found = re.fullmatch(r"#?(\d{1,9})(?:\s+(.+))?", text)
+    if found is not None:
+        about(turn, found[1], (found[2] or "").strip().casefold())
+    elif text.casefold() in MONTH:
+        month(turn, "0")
+    elif text.casefold() in _own_words(turn, T("mine")):
+        show_list(turn, MINE, "")
+    else:
+        show_list(turn, _filter(turn, text), "")
+
+
+def _own_words(turn: Turn, text: Text) -> set[str]:
+    return {words.plain(text).casefold() for words in turn.lab.catalogues.values()}
+
+
+def about(turn: Turn, number: str, words: str) -> None:
+    """``/events 7``, ``/events 7 yes``, ``/events 7 +2`` and ``/events 7 482913`` (the code at the door)."""
+    companions = re.fullmatch(r"\+\s*(\d{1,2})", words)
+    if companions is not None:
+        coming.give(turn, number, State.YES, int(companions[1]))
+        return
+    if re.fullmatch(r"\d{6}", words):
+        coming.check_in(turn, number, words)
+        return
+    for state, said in WORDS.items():
+        if words in said:
+            coming.give(turn, number, state)
+            return
+    coming.show(turn, number)
+
+
+def _filter(turn: Turn, text: str) -> str:
+    """What words in a list mean: a topic, a fact about accessibility, else words to look for."""
+    wanted = text.strip().casefold()
+    if not wanted:
+        return ALL
+    for words in turn.lab.catalogues.values():
+        for key, label in turn.lab.topics.items():
+            if wanted in (key, words.plain(label).casefold()):
+                return f"topic:{key}"
+        for key, label in ACCESS.items():
+            if wanted in (key, words.plain(label).casefold()):
+                return f"access:{key}"
+    return f"words:{text.strip()[:60]}"
+
+
+@router.press("events.list")
+def show_list(turn: Turn, wanted: str, after: str) -> None:
+    kind, _, value = wanted.partition(":")
+    page = listing.browse(
+        turn.db,
+        turn.now,
+        topic=value if kind == "topic" else None,
+        access=value if kind == "access" else None,
+        words=value if kind == "words" else "",
+        person_id=turn.person.id if kind == MINE else None,
+        after=after or None,
+    )
+    organises = turn.may(Role.ORGANISER)
+    parts: list[Text] = [_line(event) for event in page.events]
+    choices = [Choice(_label(event), "event.show", (str(event.id),)) for event in page.events]
+    if not parts:
+        parts.append(T("There is nothing yet.") if wanted == ALL else T("Nothing like that is planned."))
+    if page.after is not None:
+        choices.append(Choice(T("More"), "events.list", (wanted, page.after)))
+    if not after:
+        drafts = listing.drafts(turn.db) if organises and wanted == ALL and turn.chat.private else []
+        choices += [Choice(_label(event, draft=True), "event.show", (str(event.id),)) for event in drafts]
+        if wanted != ALL:
+            choices.append(Choice(T("All events"), "events.list", (ALL, "")))
+        choices.append(Choice(T("Search"), "events.filters"))
+        choices.append(Choice(T("The month as a picture"), "events.month", ("0",)))
+        if turn.chat.private:
+            choices.append(Choice(T("My calendar, and news"), "events.mine"))
+        elif organises:
+            choices.append(_room_choice(turn))
+    turn.replace(Lines([T("What is on:"), *parts], "\n\n"), *choices)
+
+
+def _line(event: Event) -> Text:
+    lines: list[Text] = [T("<b>#{number} {title}</b>", number=str(event.id), title=event.title)]
+    where: list[Text] = [span(event, short=True)]
+    if event.place:
+        where.append(Verbatim(event.place))
+    lines.append(Lines(where, " · "))
+    if event.free is not None:
+        full = not event.free or event.waiting
+        lines.append(
+            N("{n} place, none left.", "{n} places, none left.", n=event.capacity or 0)
+            if full
+            else N("{n} place is left.", "{n} places are left.", n=event.free)
+        )
+    return Lines(lines)
+
+
+def _label(event: Event, *, draft: bool = False) -> Text:
+    text = T("Draft #{number} {title}", number=str(event.id), title=event.title[:40])
+    return text if draft else T("#{number} {title}", number=str(event.id), title=event.title[:40])
+
+
+@router.press("events.filters")
+def filters(turn: Turn) -> None:
+    choices = [Choice(T("Mine"), "events.list", (MINE, ""))]
+    choices += [Choice(label, "events.list", (f"topic:{key}", "")) for key, label in turn.lab.topics.items()]
+    choices += [Choice(label, "events.list", (f"access:{key}", "")) for key, label in ACCESS.items()]
+    turn.replace(T("Which events? You can also write words behind the command: /events repair"), *choices)
+
+
+# -- what I and this group hear -----------------------------------------------------------------------------
+
+
+@router.press("events.mine")
+def mine(turn: Turn) -> None:
+    attendee = planning.attendee(turn.db, turn.person.id)
+    told = T("I tell you of each new event.") if attendee.news else T("I tell you of events only if you have answered.")
+    turn.replace(
+        Lines([told, T("Your calendar can show what you have said yes to: it gets a secret address.")]),
+        Choice(T("No news of events") if attendee.news else T("Tell me of new events"), "events.news"),
+        Choice(T("A new address for my calendar") if attendee.feed else T("The address of my calendar"), "events.feed"),
+        Choice(T("My events"), "events.list", (MINE, "")),
+    )
+
+
+@router.press("events.news")
+def news(turn: Turn) -> None:
+    attendee = planning.attendee(turn.db, turn.person.id)
+    attendee.news = not attendee.news
+    turn.db.add(attendee)
+    turn.db.flush()
+    mine(turn)
+
+
+@router.press("events.feed")
+def feed(turn: Turn) -> None:
+    """The secret is shown once; only its digest is kept."""
+    if not turn.chat.private:
+        turn.toast(T("That works in our private chat."))
+        return
+    if not turn.lab.public_url:
+        turn.say(T("The lab has not published its calendar yet. Each “I come” brings you a file for your calendar."))
+        return
+    secret = calendars.renew(turn.db, planning.attendee(turn.db, turn.person.id))
+    turn.say(
+        Lines(
+            [
+                T("The address of your calendar. Whoever knows it sees what you have said yes to:"),
+                T("<code>{url}</code>", url=f"{turn.lab.public_url}/calendar/{secret}.ics"),
+                T("Add it to your calendar as a subscription. An earlier address does not work any more."),
+                T("The lab's own: {url}", url=f"{turn.lab.public_url}/calendar.ics"),
+            ],
+            "\n\n",
+        )
+    )
+
+
+def _room_choice(turn: Turn) -> Choice:
+    hears = turn.chat.id in planning.rooms(turn.db)
+    return Choice(T("No more new events here") if hears else T("Tell this group of new events"), "events.room")
+
+
+@router.press("events.room")
+def room(turn: Turn) -> None:
+    if turn.chat.private or not turn.may(Role.ORGANISER):
+        turn.toast(T("Only the lab's organisers can do that."))
+        return
+    if planning.hear(turn.db, turn.chat.id):
+        turn.say(T("From now on this group hears of new events."))
+    else:
+        turn.say(T("This group hears no more of new events."))
+
+
+# -- the month ----------------------------------------------------------------------------------------------
+
+
+@router.press("events.month")
+def month(turn: Turn, ahead: str) -> None:
+    """A picture, and the same in words."""
+    first, after = calendars.month(turn.now, turn.words.zone, int(ahead))
+    page = listing.browse(turn.db, turn.now, since=first, until=after, most=30)
+    lines: list[Text] = [
+        Lines([span(event, short=True), T("#{number} {title}", number=str(event.id), title=event.title)], ": ")
+        for event in page.events
+    ] or [T("Nothing is planned in this month.")]
+    file = Attachment(
+        "month.png", "image/png", "events.month", (first.isoformat(), str(turn.words.zone), turn.chat.locale)
+    )
+    following = Choice(T("The month after"), "events.month", (str(int(ahead) + 1),))
+    choices = (following,) if int(ahead) < 24 else ()
+    turn.say(Message(Lines(lines), choices, attachment=file))

@@ -1,0 +1,354 @@
+"""Organising: changing, moving and cancelling an event, its guests, its door, and what is left of it."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from bot.router import Router
+from bot.turn import Turn
+from bot.types import Choice, Lines, N, T, Text, Verbatim
+from handlers.events.coming import STARS, refresh, tell_offered
+from handlers.events.facts import EMPTY, FACTS, Wrong, understood
+from handlers.events.words import ACCESS, CANCEL, card, gone, span
+from handlers.events.writing import ONLY_ORGANISERS
+from storage.events import listing, places, planning, reminding
+from storage.events.planning import Reach
+from storage.events.tables import ACCESS as KEYS
+from storage.events.tables import Event, Kind, State, Status
+from storage.people import Role
+
+router = Router()
+
+GUESTS = 30
+"""How many names stand on one page."""
+
+REACHES: dict[Reach, Text] = {
+    Reach.THIS: T("Only this one"),
+    Reach.FROM_HERE: T("This one and all that follow"),
+    Reach.ALL: T("The whole series"),
+}
+
+STATES: dict[State, Text] = {
+    State.YES: T("comes"),
+    State.OFFERED: T("has an offer"),
+    State.WAITING: T("waits"),
+    State.MAYBE: T("maybe"),
+}
+
+
+def organised(turn: Turn, number: str) -> Event | None:
+    """The event, for an organiser; anybody else is told so."""
+    if not turn.may(Role.ORGANISER):
+        turn.toast(ONLY_ORGANISERS)
+        return None
+    event = turn.db.get(Event, int(number))
+    if event is None:
+        turn.toast(gone(number))
+    return event
+
+
+@router.press("event.manage")
+def manage(turn: Turn, number: str) -> None:
+    event = organised(turn, number)
+    if event is None:
+        return
+    choices: list[Choice] = []
+    if event.status == Status.DRAFT:
+        choices += [
+            Choice(T("Publish"), "event.publish_draft", (number,)),
+            Choice(T("Discard the draft"), "event.discard", (number,)),
+        ]
+    if event.status != Status.CANCELLED:
+        choices += [
+            Choice(T("Move to another time"), "event.reach", (number, "move")),
+            *(
+                Choice(T("Change: {what}", what=FACTS[key].label), "event.reach", (number, key))
+                for key in ("title", "place", "text", "capacity", "least", "closes_at", "cost", "link", "notes")
+            ),
+            Choice(T("Accessibility"), "event.reach", (number, "access")),
+        ]
+    if event.status == Status.PUBLISHED:
+        choices += [
+            Choice(T("Guests"), "event.guests", (number, "0")),
+            Choice(T("The door: code and turnout"), "event.door", (number,)),
+            Choice(T("Cancel the event"), "event.reach", (number, "cancel")),
+        ]
+    turn.say(T("“{title}”: what shall happen?", title=event.title), *choices)
+
+
+@router.press("event.discard")
+def discard(turn: Turn, number: str) -> None:
+    event = organised(turn, number)
+    if event is None:
+        return
+    if event.status != Status.DRAFT:
+        turn.toast(gone(number))
+        return
+    planning.discard(turn.db, event)
+    turn.replace(T("The draft is gone."))
+
+
+@router.press("event.reach")
+def reach(turn: Turn, number: str, what: str) -> None:
+    """Of a series: which of them?"""
+    event = organised(turn, number)
+    if event is None:
+        return
+    if event.series_id is None:
+        begin(turn, number, what, Reach.THIS)
+        return
+    turn.replace(
+        T("“{title}” is one of a series. Which do you mean?", title=event.title),
+        *(Choice(label, "event.begin", (number, what, each)) for each, label in REACHES.items()),
+        CANCEL,
+    )
+
+
+@router.press("event.begin")
+def begin(turn: Turn, number: str, what: str, reach: str) -> None:
+    event = organised(turn, number)
+    if event is None:
+        return
+    data = {"event": number, "what": what, "reach": reach}
+    if what == "cancel":
+        going = sum(each.going for each in _concerned(turn, event, reach))
+        turn.replace(
+            N(
+                "Shall “{title}” really be cancelled? {n} has said yes and will be told.",
+                "Shall “{title}” really be cancelled? {n} have said yes and will be told.",
+                n=going,
+                title=event.title,
+            ),
+            Choice(T("Yes, cancel it and tell everybody"), "event.cancel", (number, reach)),
+            Choice(T("No, it takes place"), "event.manage", (number,)),
+        )
+    elif what == "access":
+        _ask_access(turn, event, reach)
+    elif what == "move":
+        turn.ask(Lines([span(event), T("When is it to be?")]), CANCEL, step="event.moved", data=data)
+    elif what in FACTS:
+        fact = FACTS[what]
+        choices = [Choice(T("Leave it out"), "event.without", (number, what, reach))] if fact.optional else []
+        step = "event.changed_number" if fact.counts else "event.changed"
+        turn.ask(fact.question, *fact.choices(*choices, CANCEL), step=step, data=data)
+
+
+def _concerned(turn: Turn, event: Event, reach: str) -> list[Event]:
+    return planning.concerned(turn.db, event, Reach(reach), turn.now)
+
+
+@router.step("event.changed_number", numbers=True)
+@router.step("event.changed")
+def changed(turn: Turn, words: str) -> None:
+    data = turn.data
+    event = organised(turn, str(data["event"]))
+    if event is None:
+        return
+    try:
+        values = dict(FACTS[data["what"]].take(turn, words))
+    except Wrong as wrong:
+        assert turn.dialog is not None
+        turn.ask(wrong.text, *FACTS[data["what"]].choices(CANCEL), step=turn.dialog.step, data=data)
+        return
+    turn.done()
+    _change(turn, event, data["reach"], values)
+
+
+@router.press("event.without")
+def without(turn: Turn, number: str, what: str, reach: str) -> None:
+    event = organised(turn, number)
+    if event is not None and what in EMPTY:
+        turn.done()
+        _change(turn, event, reach, {what: EMPTY[what]})
+
+
+def _ask_access(turn: Turn, event: Event, reach: str) -> None:
+    known = set(event.access.split())
+    turn.replace(
+        T("What holds for this event?"),
+        *(
+            Choice(
+                T("Not: {fact}", fact=ACCESS[key]) if key in known else ACCESS[key],
+                "event.set_access",
+                (str(event.id), key, reach),
+            )
+            for key in KEYS
+        ),
+        Choice(T("View"), "event.show", (str(event.id),)),
+    )
+
+
+@router.press("event.set_access")
+def set_access(turn: Turn, number: str, key: str, reach: str) -> None:
+    event = organised(turn, number)
+    if event is not None and key in KEYS:
+        chosen = set(event.access.split()) ^ {key}
+        events = _concerned(turn, event, reach)
+        planning.change(turn.db, events, turn.now, access=" ".join(known for known in KEYS if known in chosen))
+        _follow(turn, events)
+        _ask_access(turn, event, reach)
+
+
+def _change(turn: Turn, event: Event, reach: str, values: Mapping[str, Any]) -> None:
+    if event.status == Status.CANCELLED:
+        turn.say(gone(str(event.id)))
+        return
+    changes = dict(values)
+    if isinstance(changes.get("closes_at"), str):
+        changes["closes_at"] = datetime.fromisoformat(changes["closes_at"])
+    events = _concerned(turn, event, reach)
+    try:
+        planning.change(turn.db, events, turn.now, **changes)
+    except places.TooMany as error:
+        turn.say(
+            N("{n} place is given out already.", "{n} places are given out already.", n=error.free),
+            Choice(T("Organise"), "event.manage", (str(event.id),)),
+        )
+        return
+    _follow(turn, events)
+    for each in events:
+        tell_offered(turn, each, places.promote(turn.db, each, turn.now))
+        if each.status == Status.PUBLISHED and changes.keys() & {"place", "link"}:
+            reminding.tell_everybody(turn.db, each, "changed", turn.now)
+            turn.due(turn.now)
+    turn.say(card(turn, event))
+
+
+def _follow(turn: Turn, events: Sequence[Event]) -> None:
+    """The cards in groups at once; those in private chats a little later, since there may be many."""
+    for event in events:
+        if event.status != Status.DRAFT:
+            refresh(turn, event)
+            reminding.forget(turn.db, event, Kind.COPIES)
+            reminding.note(turn.db, event, Kind.COPIES, turn.now, text="0")
+            turn.due(turn.now)
+
+
+@router.step("event.moved")
+def moved(turn: Turn, words: str) -> None:
+    data = turn.data
+    event = organised(turn, str(data["event"]))
+    if event is None:
+        return
+    try:
+        meant = understood(turn, words)
+        if meant.rule is not None:
+            raise Wrong(T("Please write one day and hour. The rule of a series stays as it is."))
+    except Wrong as wrong:
+        turn.ask(wrong.text, CANCEL, step="event.moved", data=data)
+        return
+    turn.done()
+    if event.status == Status.CANCELLED or event.ends_at <= turn.now:
+        turn.say(gone(str(event.id)))
+        return
+    minutes = meant.minutes if _has_end(turn, words) else event.minutes
+    events = _concerned(turn, event, data["reach"])
+    planning.move(turn.db, event, events, meant.wall, minutes, turn.now)
+    for each in events:
+        if each.status == Status.PUBLISHED:
+            reminding.tell_everybody(turn.db, each, "moved", turn.now)
+            refresh(turn, each)
+    turn.due(turn.now)
+    turn.say(Lines([T("It is moved, and everybody who has said yes hears of it."), span(event)]))
+
+
+def _has_end(turn: Turn, words: str) -> bool:
+    """Whether a length was said, or the end: two readings with different usual lengths agree then."""
+    from handlers.events.facts import local_now
+    from handlers.events.when import understand
+
+    now = local_now(turn)
+    return understand(words, now, 7).minutes == understand(words, now, 11).minutes
+
+
+@router.press("event.cancel")
+def cancel_event(turn: Turn, number: str, reach: str) -> None:
+    event = organised(turn, number)
+    if event is None:
+        return
+    events = [each for each in _concerned(turn, event, reach) if each.status == Status.PUBLISHED]
+    if not events:
+        turn.toast(gone(number))
+        return
+    planning.cancel(turn.db, events, turn.now)
+    for each in events:
+        reminding.tell_everybody(turn.db, each, "cancelled", turn.now)
+        refresh(turn, each)
+    turn.due(turn.now)
+    turn.replace(
+        N("{n} event is cancelled. All who said yes are told.", "{n} events are cancelled. All who said yes are told.",
+          n=len(events))
+    )  # fmt: skip
+
+
+@router.press("event.keep")
+def keep(turn: Turn, number: str) -> None:
+    """Too few come, and it takes place all the same."""
+    event = organised(turn, number)
+    if event is not None:
+        planning.change(turn.db, [event], turn.now, least=None)
+        refresh(turn, event)
+        turn.replace(T("Good: “{title}” takes place.", title=event.title))
+
+
+# -- guests, and the door -----------------------------------------------------------------------------------
+
+
+@router.press("event.guests")
+def guests(turn: Turn, number: str, after: str) -> None:
+    event = organised(turn, number)
+    if event is None:
+        return
+    if not turn.chat.private:
+        turn.toast(T("That works in our private chat."))
+        return
+    found = listing.guests(turn.db, event.number, int(after), GUESTS + 1)
+    lines: list[Text] = [
+        T(
+            "{n} come, {maybe} maybe, {waiting} wait for a place.",
+            n=event.going,
+            maybe=event.maybe,
+            waiting=event.waiting + event.held,
+        )
+    ]
+    for rsvp, pseudonym in found[:GUESTS]:
+        who: list[Text] = [Verbatim(pseudonym), STATES[State(rsvp.state)]]
+        if rsvp.companions:
+            who.append(T("+{n}", n=rsvp.companions))
+        if rsvp.names:
+            who.append(Verbatim(rsvp.names))
+        if rsvp.arrived_at is not None:
+            who.append(T("is here"))
+        lines.append(Lines(who, " · "))
+    last = str(found[GUESTS - 1][0].person_id) if len(found) > GUESTS else None
+    more = [Choice(T("More"), "event.guests", (number, last))] if last is not None else []
+    turn.say(Lines(lines), *more)
+
+
+@router.press("event.door")
+def door(turn: Turn, number: str) -> None:
+    event = organised(turn, number)
+    if event is None:
+        return
+    if not turn.chat.private:
+        turn.toast(T("That works in our private chat."))
+        return
+    turnout = listing.turnout(turn.db, event.number)
+    lines: list[Text] = [
+        T("At the door: whoever writes this to me is checked in."),
+        T("<code>/events {number} {code}</code>", number=number, code=event.code),
+        T("{arrived} of {n} are here.", arrived=turnout.arrived, n=event.going),
+    ]
+    if turnout.stars is not None:
+        best = STARS[max(STARS)]
+        lines.append(
+            T(
+                "{answers} answers afterwards, on average {stars} of {most} ({best}).",
+                answers=turnout.answers,
+                stars=round(turnout.stars, 1),
+                most=max(STARS),
+                best=best,
+            )
+        )
+    lines += [Verbatim(f"„{said}“") for said in turnout.said]
+    turn.say(Lines(lines))

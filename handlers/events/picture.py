@@ -1,0 +1,63 @@
+"""The month at a glance, as a picture; the same stands in words beside it."""
+
+import calendar
+from datetime import datetime, timedelta
+from io import BytesIO
+from zoneinfo import ZoneInfo
+
+from babel import Locale
+from babel.dates import format_skeleton, get_day_names
+from sqlmodel import Session
+
+from bot.router import Router
+from storage.events import listing
+from storage.events.moments import instant
+
+router = Router()
+
+WIDTH, HEAD, CELL = 1120, 110, 130
+INK, PALE, LINE, PAPER, ACCENT = "#1c2b33", "#7a8b94", "#d5dde1", "#ffffff", "#0b6e99"
+MOST = 4
+"""How many events a day has room for."""
+
+
+@router.maker("events.month")
+def month(session: Session, first: str, zone: str, locale: str) -> bytes:
+    """A PNG of the month that begins at ``first`` (UTC), with weeks from Monday on."""
+    from PIL import Image, ImageDraw, ImageFont  # a library that only pictures need
+
+    clock, language = ZoneInfo(zone), Locale.parse(locale, sep="-")
+    begins = datetime.fromisoformat(first).astimezone(clock)
+    weeks = calendar.Calendar().monthdayscalendar(begins.year, begins.month)
+    after = instant((begins.replace(tzinfo=None) + timedelta(days=32)).replace(day=1), clock)
+    found = listing.browse(
+        session, datetime.fromisoformat(first), since=datetime.fromisoformat(first), until=after, most=200
+    )
+    days: dict[int, list[str]] = {}
+    for event in found.events:
+        local = event.starts_at.astimezone(clock)
+        days.setdefault(local.day, []).append(f"{local:%H:%M} {event.title}")
+    image = Image.new("RGB", (WIDTH, HEAD + CELL * len(weeks) + 10), PAPER)
+    draw = ImageDraw.Draw(image)
+    title, small, tiny = (ImageFont.load_default(size) for size in (34, 20, 16))
+    draw.text((20, 20), format_skeleton("yMMMM", begins, locale=language), INK, title)
+    wide = WIDTH // 7
+    names = get_day_names("abbreviated", locale=language)
+    for column in range(7):
+        draw.text((column * wide + 10, HEAD - 32), names[column], PALE, small)
+    for row, week in enumerate(weeks):
+        for column, day in enumerate(week):
+            left, top = column * wide, HEAD + row * CELL
+            draw.rectangle((left, top, left + wide, top + CELL), outline=LINE)
+            if not day:
+                continue
+            events = days.get(day, [])
+            draw.text((left + 10, top + 6), str(day), ACCENT if events else PALE, small)
+            shown = events if len(events) <= MOST else [*events[: MOST - 1], f"+{len(events) - MOST + 1}"]
+            for place, line in enumerate(shown):
+                while line and draw.textlength(line, tiny) > wide - 18:
+                    line = line.removesuffix("…")[:-1] + "…" if len(line) > 1 else ""
+                draw.text((left + 10, top + 34 + place * 22), line, INK, tiny)
+    content = BytesIO()
+    image.save(content, "PNG", optimize=True)
+    return content.getvalue()

@@ -1,0 +1,174 @@
+"""Telling: what is due is said, a batch at a time; what would be of no use any more is noted as expired."""
+
+from collections.abc import Sequence
+
+from sqlmodel import select
+
+from bot.router import Router
+from bot.turn import Turn
+from bot.types import Choice, Lines, Message, N, T, Text
+from handlers.events.coming import feedback_question, refresh, tell_offered
+from handlers.events.words import answers, calendar_file, card, personal, span, subject
+from storage import conversation, outbox
+from storage.events import places, planning, reminding
+from storage.events.reminding import Claimed
+from storage.events.tables import Event, Kind, Reminder, Rsvp, State, Status
+
+router = Router()
+
+BATCH = 100
+"""How many rows one transaction takes: a reply never waits longer for the database than for these."""
+
+NEWS: dict[str, Text] = {
+    "moved": T("“{title}” has another time:"),
+    "changed": T("Something has changed about “{title}”:"),
+    "cancelled": T("“{title}” is cancelled. It would have been:"),
+}
+
+
+@router.due(reminding.next_due)
+def tell_what_is_due(turn: Turn) -> None:
+    """Take the earliest rows, and do what each asks for."""
+    claimed = reminding.claim(turn.db, turn.now, BATCH)
+    expired: list[Reminder] = []
+    together: dict[tuple[str, int, str], list[Claimed]] = {}
+    for each in claimed:
+        kind = Kind(each.reminder.kind)
+        if kind in (Kind.REMIND, Kind.FEEDBACK) and not reminding.is_useful(each, turn.now):
+            expired.append(each.reminder)
+        elif each.reminder.person_id is not None and kind != Kind.HOLD:
+            together.setdefault((kind, each.event.number, each.reminder.note), []).append(each)
+        else:
+            _do(turn, kind, each)
+    for (kind_, _, note), those in together.items():
+        _tell(turn, Kind(kind_), those[0].event, note, [each for each in those if each.hears])
+    reminding.expire(turn.db, expired)
+
+
+def _tell(turn: Turn, kind: Kind, event: Event, note: str, those: Sequence[Claimed]) -> None:
+    """The same to many."""
+    people = [each.reminder.person_id for each in those if each.reminder.person_id is not None]
+    match kind:
+        case Kind.REMIND:
+            turn.notify(people, reminder(event))
+        case Kind.FEEDBACK:
+            turn.notify(people, feedback_question(event))
+        case Kind.NEWS:
+            turn.notify(people, _news(turn, event, note))
+        case Kind.ASK | Kind.INVITE if event.status == Status.PUBLISHED and event.ends_at > turn.now:
+            message = card(turn, event)
+            first = T("An event comes of the idea that you support. You are the first to hear:")
+            text = Lines([first, message.text], "\n\n") if kind == Kind.ASK else message.text
+            turn.notify(people, Message(text, message.choices, message.subject))
+
+
+def reminder(event: Event) -> Message:
+    """What it is, when and where; and the way out in one press."""
+    number = str(event.number)
+    lines: list[Text] = [T("<b>#{number} {title}</b>", number=number, title=event.title), span(event)]
+    if event.place:
+        lines.append(T("Place: {place}", place=event.place))
+    if event.link:
+        lines.append(T("Online: {link}", link=event.link))
+    return Message(
+        Lines([T("A reminder:"), Lines(lines)], "\n\n"),
+        (
+            Choice(T("I cannot come"), "event.answer", (number, State.NO)),
+            Choice(T("No reminders"), "event.remind", (number, "off")),
+            Choice(T("View"), "event.show", (number,)),
+        ),
+    )
+
+
+def _news(turn: Turn, event: Event, note: str) -> Message:
+    lines: list[Text] = [span(event)]
+    if event.place:
+        lines.append(T("Place: {place}", place=event.place))
+    if event.link and event.status != Status.CANCELLED:
+        lines.append(T("Online: {link}", link=event.link))
+    known = NEWS[note]
+    assert isinstance(known, T)
+    text = Lines([T(known.msgid, title=event.title), Lines(lines)], "\n\n")
+    return Message(text, answers(event, turn.now), attachment=calendar_file(event))
+
+
+def _do(turn: Turn, kind: Kind, each: Claimed) -> None:
+    """One thing."""
+    reminder_, event = each.reminder, each.event
+    match kind:
+        case Kind.HOLD if reminder_.person_id is not None:
+            _lapse(turn, event, reminder_.person_id)
+        case Kind.PROMOTE:
+            locked = places.locked(turn.db, event.number)
+            if locked.status == Status.PUBLISHED:
+                tell_offered(turn, locked, places.promote(turn.db, locked, turn.now))
+                refresh(turn, locked)
+        case Kind.DEADLINE:
+            _deadline(turn, event)
+        case Kind.COPIES:
+            _copies(turn, event, int(reminder_.note))
+        case Kind.REMIND if reminder_.chat_id is not None:
+            message = card(turn, event)
+            text = Lines([T("A reminder:"), message.text], "\n\n")
+            turn.tell(reminder_.chat_id, Message(text, message.choices, message.subject), bulk=True)
+        case Kind.INVITE if reminder_.chat_id is not None and event.status == Status.PUBLISHED:
+            turn.tell(reminder_.chat_id, card(turn, event), bulk=True)
+
+
+def _lapse(turn: Turn, event: Event, person_id: int) -> None:
+    lapsed, offered = places.lapse(turn.db, event, person_id, turn.now)
+    tell_offered(turn, event, offered)
+    if lapsed is None:
+        return
+    turn.notify(
+        [person_id],
+        T(
+            "The place in “{title}” is no longer held for you. You can still say yes.",
+            title=event.title,
+        ),
+        Choice(T("I come"), "event.answer", (str(event.number), State.YES)),
+        Choice(T("View"), "event.show", (str(event.number),)),
+    )
+    refresh(turn, event)
+
+
+def _deadline(turn: Turn, event: Event) -> None:
+    """Too few come: the team decides."""
+    if event.status != Status.PUBLISHED or event.least is None or event.going >= event.least:
+        return
+    number = str(event.number)
+    text = N(
+        "“{title}” needs at least {least}, and {n} comes.",
+        "“{title}” needs at least {least}, and {n} come.",
+        n=event.going,
+        least=event.least,
+        title=event.title,
+    )
+    choices = (
+        Choice(T("Cancel it and tell everybody"), "event.cancel", (number, planning.Reach.THIS)),
+        Choice(T("It takes place all the same"), "event.keep", (number,)),
+    )
+    for room in conversation.team_chats(turn.connection):
+        turn.tell(room, text, *choices)
+    if event.author_id is not None:
+        turn.notify([event.author_id], text, *choices)
+
+
+def _copies(turn: Turn, event: Event, after: int) -> None:
+    """The cards in private chats follow, as many as fit; the rest is due at once."""
+    found = outbox.showing(turn.connection, subject(event), after, BATCH)
+    people = [person_id for _, person_id in found if person_id is not None]
+    said = select(Rsvp).where(Rsvp.event_id == event.number).where(Rsvp.person_id.in_(people))  # type: ignore[attr-defined]
+    rsvps = {rsvp.person_id: rsvp for rsvp in turn.db.exec(said).all()}
+    for chat_id, person_id in found:
+        message = card(turn, event) if person_id is None else personal(turn, event, rsvps.get(person_id))
+        turn.edit_copies(subject(event), chat_id, message)
+    if len(found) == BATCH:
+        reminding.note(turn.db, event, Kind.COPIES, turn.now, text=str(found[-1][0]))
+        turn.due(turn.now)
+
+
+@router.every(minutes=60)
+def prune_reminders(turn: Turn) -> None:
+    """Forget what has become of old reminders."""
+    reminding.prune(turn.db, turn.now)

@@ -1,0 +1,258 @@
+"""Planning: an event is written, published, changed, moved and cancelled, alone or as one of a series."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import delete, select
+from sqlmodel import Session, col
+
+from storage.events import moments, places, reminding
+from storage.events.tables import USUAL_AHEADS, Attendee, Event, EventRoom, Kind, Series, Status
+from storage.ideas import Follow, Support
+
+HEAD_START = timedelta(hours=1)
+"""How long before everybody else those hear of an event whose idea it comes from."""
+
+
+class Reach(StrEnum):
+    """How much of a series a change is about."""
+
+    THIS = "this"
+    FROM_HERE = "from_here"
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An event as it is written: what it is, and the wall time (naive) at which it begins."""
+
+    title: str
+    wall: datetime
+    minutes: int
+    topic: str
+    locale: str
+    zone: str
+    text: str = ""
+    place: str = ""
+    capacity: int | None = None
+    least: int | None = None
+    closes_at: datetime | None = None
+    access: str = ""
+    cost: str = ""
+    link: str = ""
+    rule: str | None = None
+    reminders: str = USUAL_AHEADS
+    idea_id: int | None = None
+
+
+def create(session: Session, plan: Plan, author_id: int | None, now: datetime) -> list[Event]:
+    """Store an event as a draft; of a rule, all its occurrences. Raises ``moments.Endless`` or ``ValueError``."""
+    walls = [plan.wall] if plan.rule is None else moments.occurrences(plan.rule, plan.wall)
+    series = None
+    if plan.rule is not None:
+        counted = ";".join(part for part in plan.rule.split(";") if not part.startswith(("UNTIL=", "COUNT=")))
+        series = Series(
+            uid=_uid(),
+            rule=f"{counted};COUNT={len(walls)}",
+            wall=_stored(walls[0]),
+            zone=plan.zone,
+            minutes=plan.minutes,
+        )
+        session.add(series)
+        session.flush()
+    events = []
+    for wall in walls:
+        event = Event(
+            title=plan.title,
+            text=plan.text,
+            place=plan.place,
+            topic=plan.topic,
+            locale=plan.locale,
+            access=plan.access,
+            cost=plan.cost,
+            link=plan.link,
+            capacity=plan.capacity,
+            least=plan.least,
+            closes_at=None if plan.closes_at is None else plan.closes_at + (wall - plan.wall),
+            reminders=plan.reminders,
+            wall="",
+            zone=plan.zone,
+            minutes=plan.minutes,
+            starts_at=now,
+            ends_at=now,
+            uid=_uid(),
+            series_id=None if series is None else series.id,
+            occurrence=None if series is None else _stored(wall),
+            author_id=author_id,
+            idea_id=plan.idea_id,
+            code=f"{secrets.randbelow(1_000_000):06}",
+            created_at=now,
+            changed_at=now,
+        )
+        _set_time(event, wall, plan.minutes)
+        session.add(event)
+        events.append(event)
+    session.flush()
+    return events
+
+
+def _uid() -> str:
+    return f"{secrets.token_hex(12)}@labbot"
+
+
+def _stored(wall: datetime) -> str:
+    return wall.strftime("%Y-%m-%dT%H:%M")
+
+
+def _set_time(event: Event, wall: datetime, minutes: int) -> None:
+    event.wall, event.minutes = _stored(wall), minutes
+    event.starts_at = moments.instant(wall, event.clock)
+    event.ends_at = event.starts_at + timedelta(minutes=minutes)
+
+
+def publish(session: Session, events: Sequence[Event], now: datetime) -> None:
+    """Everybody can see them from now on; who asked for it hears of the first."""
+    for event in events:
+        event.status, event.changed_at = Status.PUBLISHED, now
+        session.add(event)
+        set_deadline(session, event, now)
+    session.flush()
+    first = events[0]
+    if first.idea_id is not None:
+        backers = select(col(Support.person_id)).where(col(Support.idea_id) == first.idea_id)
+        followers = select(col(Follow.person_id)).where(col(Follow.idea_id) == first.idea_id)
+        reminding.invite(session, first, Kind.ASK, backers.union(followers), now)
+    news = select(col(Attendee.person_id)).where(col(Attendee.news))
+    reminding.invite(session, first, Kind.INVITE, news, told_at(first, now))
+
+
+def told_at(event: Event, now: datetime) -> datetime:
+    """When everybody hears of a new event: at once, but those whose idea it comes from have a head start."""
+    return now if event.idea_id is None else now + HEAD_START
+
+
+def set_deadline(session: Session, event: Event, now: datetime) -> None:
+    """When it is looked at whether enough people come: at its deadline, else a day before."""
+    reminding.forget(session, event, Kind.DEADLINE)
+    if event.least is not None:
+        at = event.closes_at or moments.remind_at(event.begins, event.clock, moments.DAY)
+        if at > now:
+            reminding.note(session, event, Kind.DEADLINE, at)
+
+
+def concerned(session: Session, event: Event, reach: Reach, now: datetime) -> list[Event]:
+    """The events a change is about: of a series those that are not over and not skipped."""
+    if event.series_id is None or reach == Reach.THIS:
+        return [event]
+    query = select(Event).where(
+        col(Event.series_id) == event.series_id, col(Event.status) != Status.CANCELLED, col(Event.ends_at) > now
+    )
+    if reach == Reach.FROM_HERE:
+        query = query.where(col(Event.id) >= event.number)
+    return list(session.execute(query.order_by(col(Event.id))).scalars())
+
+
+def change(session: Session, events: Sequence[Event], now: datetime, **values: Any) -> None:
+    """Say them otherwise. Raises ``places.TooMany`` for a capacity below what is given out, of any of them."""
+    for event in events:
+        places.locked(session, event.number)
+        if values.get("capacity") is not None and values["capacity"] < event.going + event.held:
+            raise places.TooMany(event.going + event.held)
+    for event in events:
+        for name, value in values.items():
+            setattr(event, name, value)
+        _changed(event, now)
+        session.add(event)
+        session.flush()
+        if "least" in values or "closes_at" in values:
+            set_deadline(session, event, now)
+
+
+def move(session: Session, event: Event, events: Sequence[Event], wall: datetime, minutes: int, now: datetime) -> None:
+    """An event begins at another wall time, and lasts so long; others of its series by the same shift."""
+    shift = wall - event.begins
+    for each in events:
+        places.locked(session, each.number)
+        if each.closes_at is not None:
+            each.closes_at += shift
+        _set_time(each, each.begins + shift, minutes)
+        _changed(each, now)
+        session.add(each)
+        session.flush()
+        reminding.reschedule(session, each, now)
+        set_deadline(session, each, now)
+
+
+def cancel(session: Session, events: Sequence[Event], now: datetime) -> None:
+    """They do not take place."""
+    for event in events:
+        places.locked(session, event.number)
+        event.status = Status.CANCELLED
+        _changed(event, now)
+        session.add(event)
+        session.flush()
+        reminding.drop_all(session, event)
+
+
+def _changed(event: Event, now: datetime) -> None:
+    event.sequence += 1
+    event.changed_at = now
+
+
+def discard(session: Session, event: Event) -> None:
+    """Throw a draft away, with the rest of its series."""
+    events = [event]
+    if event.series_id is not None:
+        events = list(session.execute(select(Event).where(col(Event.series_id) == event.series_id)).scalars())
+    series = None if event.series_id is None else session.get(Series, event.series_id)
+    for each in events:
+        session.delete(each)
+    session.flush()
+    if series is not None:
+        session.delete(series)
+        session.flush()
+
+
+def rooms(session: Session) -> list[int]:
+    """The groups that hear of new events."""
+    return list(session.execute(select(col(EventRoom.chat_id)).distinct().order_by(col(EventRoom.chat_id))).scalars())
+
+
+def hear(session: Session, chat_id: int) -> bool:
+    """A group hears of new events from now on; or no more, when it did."""
+    if session.execute(delete(EventRoom).where(col(EventRoom.chat_id) == chat_id)).rowcount:  # type: ignore[attr-defined]
+        return False
+    session.add(EventRoom(chat_id=chat_id))
+    session.flush()
+    return True
+
+
+def attendee(session: Session, person_id: int) -> Attendee:
+    """What a person wants of events."""
+    found = session.get(Attendee, person_id)
+    if found is None:
+        found = Attendee(person_id=person_id)
+        session.add(found)
+        session.flush()
+    return found
+
+
+def unite(session: Session, gone: int, kept: int) -> None:
+    """Two people were one: what either wanted to hear of events, the one hears."""
+    theirs = session.get(Attendee, gone)
+    if theirs is None:
+        return
+    mine = attendee(session, kept)
+    mine.news = mine.news or theirs.news
+    mine.remind = theirs.remind if mine.remind is None else mine.remind
+    feed, theirs.feed = theirs.feed, None
+    session.add(theirs)
+    session.flush()
+    mine.feed = mine.feed or feed
+    session.add(mine)
+    session.delete(theirs)
+    session.flush()

@@ -1,0 +1,314 @@
+"""Reminding: what is due when, in as few statements as there are changes, and what has become of it."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, bindparam, case, delete, exists, func, insert, literal, select, text, true, update
+from sqlalchemy.orm import aliased
+from sqlmodel import Session, col
+
+from storage.conversation import Chat, table_of
+from storage.events.moments import minutes_of, remind_at
+from storage.events.tables import AHEADS, Attendee, Event, Kind, Outcome, Reminder, Rsvp, State, Status
+from storage.people import Account, Person
+
+FEEDBACK_AFTER = timedelta(hours=1)
+"""How long after its end an event is asked about; at night it waits for the morning."""
+
+FEEDBACK_UNTIL = timedelta(days=7)
+"""How long after its end asking makes sense."""
+
+KEEP_DONE = timedelta(days=90)
+"""How long it is remembered what has become of a reminder."""
+
+ROOM_AHEAD = 1440
+"""When a group is reminded, in minutes."""
+
+_reminder = table_of(Reminder)
+_NEXT = select(func.min(_reminder.c.due_at)).where(_reminder.c.state == "pending")
+
+
+def next_due(connection: Connection) -> datetime | None:
+    """When the earliest row falls due."""
+    at: datetime | None = connection.execute(_NEXT).scalar_one()
+    return at
+
+
+def times(event: Event) -> dict[int, datetime]:
+    """When each possible reminder of an event is due (UTC), by its minutes ahead."""
+    return {ahead: remind_at(event.begins, event.clock, ahead) for ahead in AHEADS}
+
+
+def feedback_at(event: Event) -> datetime:
+    """When people are asked how it was: an hour after its end, or the next morning."""
+    local = (event.ends_at + FEEDBACK_AFTER).astimezone(event.clock)
+    if 8 <= local.hour < 21:
+        return event.ends_at + FEEDBACK_AFTER
+    day = local.replace(tzinfo=None, hour=9, minute=0) + timedelta(days=1 if local.hour >= 21 else 0)
+    return remind_at(day, event.clock, 0)
+
+
+def chosen(event: Event, rsvp: Rsvp, attendee: Attendee | None) -> list[int]:
+    """The reminders a person gets: their choice for this event, else their general one, else the event's own."""
+    if rsvp.remind is not None:
+        return minutes_of(rsvp.remind)
+    if attendee is not None and attendee.remind is not None:
+        return minutes_of(attendee.remind)
+    return minutes_of(event.reminders)
+
+
+def plan(session: Session, event: Event, rsvp: Rsvp, now: datetime) -> datetime | None:
+    """Remind this person from now on as they have chosen, or not at all; when the first of it falls due."""
+    mine = (col(Reminder.event_id) == event.number) & (col(Reminder.person_id) == rsvp.person_id)
+    standing = col(Reminder.kind).in_([Kind.REMIND, Kind.FEEDBACK])
+    session.execute(delete(Reminder).where(mine, standing, col(Reminder.state) == Outcome.PENDING))
+    if rsvp.state != State.YES:
+        return None
+    due = times(event)
+    said = set(session.execute(select(col(Reminder.ahead)).where(mine, col(Reminder.kind) == Kind.REMIND)).scalars())
+    rows = [
+        _row(event, rsvp.person_id, Kind.REMIND, due[ahead], ahead)
+        for ahead in chosen(event, rsvp, session.get(Attendee, rsvp.person_id))
+        if due[ahead] > now and ahead not in said
+    ]
+    rows.append(_row(event, rsvp.person_id, Kind.FEEDBACK, feedback_at(event)))
+    session.execute(insert(Reminder), rows)
+    first: datetime = min(row["due_at"] for row in rows)
+    return first
+
+
+def plan_room(session: Session, event: Event, chat_id: int, now: datetime) -> None:
+    """Remind a group once."""
+    at = times(event)[ROOM_AHEAD]
+    known = select(col(Reminder.id)).where(
+        col(Reminder.event_id) == event.number, col(Reminder.chat_id) == chat_id, col(Reminder.kind) == Kind.REMIND
+    )
+    if at > now and session.execute(known.limit(1)).first() is None:
+        session.execute(insert(Reminder), [{**_row(event, None, Kind.REMIND, at, ROOM_AHEAD), "chat_id": chat_id}])
+
+
+def note(
+    session: Session,
+    event: Event,
+    kind: Kind,
+    at: datetime,
+    person_id: int | None = None,
+    text: str = "",
+    chat_id: int | None = None,
+) -> None:
+    """Something else falls due: the end of a hold, a deadline, a look at the waiting list."""
+    session.execute(insert(Reminder), [{**_row(event, person_id, kind, at), "note": text, "chat_id": chat_id}])
+
+
+def forget(session: Session, event: Event, kind: Kind, person_id: int | None = None) -> None:
+    """What was to be done is not, any more."""
+    mine = col(Reminder.person_id) == person_id if person_id is not None else true()
+    session.execute(
+        delete(Reminder).where(
+            col(Reminder.event_id) == event.number,
+            mine,
+            col(Reminder.kind) == kind,
+            col(Reminder.state) == Outcome.PENDING,
+        )
+    )
+
+
+def _row(event: Event, person_id: int | None, kind: Kind, at: datetime, ahead: int = 0) -> dict[str, Any]:
+    return {
+        "event_id": event.number,
+        "person_id": person_id,
+        "chat_id": None,
+        "kind": kind,
+        "ahead": ahead,
+        "note": "",
+        "due_at": at,
+        "state": Outcome.PENDING,
+    }
+
+
+def reschedule(session: Session, event: Event, now: datetime) -> None:
+    """An event has moved: all its reminders move along, in one statement; those now in the past are over."""
+    due = times(event)
+    after = feedback_at(event)
+    at = case(
+        (col(Reminder.kind) == Kind.FEEDBACK, after),
+        *((col(Reminder.ahead) == ahead, moment) for ahead, moment in due.items()),
+        else_=col(Reminder.due_at),
+    )
+    coming = [ahead for ahead, moment in due.items() if moment > now]
+    session.execute(
+        update(Reminder)
+        .where(
+            col(Reminder.event_id) == event.number,
+            col(Reminder.kind).in_([Kind.REMIND, Kind.FEEDBACK]),
+        )
+        .values(
+            due_at=at,
+            state=case(
+                (col(Reminder.kind) == Kind.FEEDBACK, col(Reminder.state)),
+                (col(Reminder.ahead).in_(coming), Outcome.PENDING.value),
+                (col(Reminder.state) == Outcome.PENDING, Outcome.EXPIRED.value),
+                else_=col(Reminder.state),
+            ),
+        ),
+        execution_options={"synchronize_session": False},
+    )
+
+
+def drop_all(session: Session, event: Event) -> None:
+    """An event does not take place: nobody is reminded of it."""
+    session.execute(
+        delete(Reminder).where(
+            col(Reminder.event_id) == event.number,
+            col(Reminder.kind) != Kind.NEWS,
+            col(Reminder.state) == Outcome.PENDING,
+        )
+    )
+
+
+CONCERNED = (State.YES, State.OFFERED, State.WAITING, State.MAYBE)
+"""Whoever has said anything but no hears of changes."""
+
+
+def tell_everybody(session: Session, event: Event, what: str, now: datetime) -> None:
+    """News of an event for all it concerns, in one statement, in place of what they have not heard yet; and all cards
+    that show it follow."""
+    forget(session, event, Kind.NEWS)
+    forget(session, event, Kind.COPIES)
+    note(session, event, Kind.COPIES, now, text="0")
+    people = select(
+        col(Rsvp.event_id),
+        col(Rsvp.person_id),
+        literal(Kind.NEWS.value),
+        literal(0),
+        literal(what),
+        literal(now, type_=_reminder.c.due_at.type),
+        literal(Outcome.PENDING.value),
+    ).where(col(Rsvp.event_id) == event.number, col(Rsvp.state).in_(CONCERNED))
+    session.execute(insert(Reminder).from_select(_COLUMNS, people))
+
+
+_COLUMNS = ["event_id", "person_id", "kind", "ahead", "note", "due_at", "state"]
+
+
+def invite(session: Session, event: Event, kind: Kind, people: Any, now: datetime) -> None:
+    """Tell these people (a select of ids) of an event, in one statement; each at most once."""
+    told = select(col(Reminder.person_id)).where(
+        col(Reminder.event_id) == event.number,
+        col(Reminder.kind).in_([Kind.INVITE, Kind.ASK]),
+        col(Reminder.person_id).is_not(None),
+    )
+    wanted = people.subquery()
+    rows = select(
+        literal(event.number),
+        wanted.c[0],
+        literal(kind.value),
+        literal(0),
+        literal(""),
+        literal(now, type_=_reminder.c.due_at.type),
+        literal(Outcome.PENDING.value),
+    ).where(wanted.c[0].not_in(told))
+    session.execute(insert(Reminder).from_select(_COLUMNS, rows))
+
+
+class Claimed(NamedTuple):
+    """A due row with all that is needed to say it.
+
+    ``superseded``: a reminder nearer to the beginning is due as well. ``hears`` is false for somebody who cannot or
+    will not be told.
+    """
+
+    reminder: Reminder
+    event: Event
+    rsvp: Rsvp | None
+    superseded: bool
+    hears: bool
+
+
+_nearer = aliased(Reminder)
+_CLAIM = (
+    select(
+        Reminder,
+        Event,
+        Rsvp,
+        exists().where(
+            col(_nearer.event_id) == col(Reminder.event_id),
+            col(_nearer.person_id) == col(Reminder.person_id),
+            col(_nearer.kind) == col(Reminder.kind),
+            col(_nearer.kind) == Kind.REMIND,
+            col(_nearer.ahead) < col(Reminder.ahead),
+            col(_nearer.due_at) <= bindparam("now"),
+            col(_nearer.state) == Outcome.PENDING,
+        ),
+    )
+    .join(Event, col(Event.id) == col(Reminder.event_id))
+    .join(
+        Rsvp,
+        (col(Rsvp.event_id) == col(Reminder.event_id)) & (col(Rsvp.person_id) == col(Reminder.person_id)),
+        isouter=True,
+    )
+    .where(_reminder.c.state == text("'pending'"), col(Reminder.due_at) <= bindparam("now"))
+    .order_by(col(Reminder.due_at), col(Reminder.id))
+    .limit(bindparam("most"))
+)
+_END = update(_reminder).where(_reminder.c.id.in_(bindparam("rows", expanding=True))).values(state=bindparam("b_state"))
+
+
+def claim(session: Session, now: datetime, most: int) -> list[Claimed]:
+    """Some of the rows that are due, the earliest first; from now on they count as done (see ``expire``)."""
+    found = session.execute(_CLAIM, {"now": now, "most": most}).all()
+    people = {row[0].person_id for row in found if row[0].person_id is not None}
+    hear = reachable(session, people)
+    _end(session, [row[0] for row in found], Outcome.DONE)
+    return [Claimed(row[0], row[1], row[2], row[3], row[0].person_id in hear) for row in found]
+
+
+def _end(session: Session, reminders: Sequence[Reminder], outcome: Outcome) -> None:
+    if reminders:
+        values = {"rows": [reminder.id for reminder in reminders], "b_state": outcome.value}
+        session.connection().execute(_END, values)
+
+
+def expire(session: Session, reminders: Sequence[Reminder]) -> None:
+    """These were of no use any more: nobody was told."""
+    _end(session, reminders, Outcome.EXPIRED)
+
+
+def is_useful(claimed: Claimed, now: datetime) -> bool:
+    """Whether what may be late still helps: a reminder until the beginning, a question for a week after the end."""
+    reminder, event, rsvp, superseded, hears = claimed
+    if event.status != Status.PUBLISHED or superseded:
+        return False
+    if reminder.person_id is not None and not (hears and rsvp is not None and rsvp.state == State.YES):
+        return False
+    return now < (event.ends_at + FEEDBACK_UNTIL if reminder.kind == Kind.FEEDBACK else event.starts_at)
+
+
+_REACHABLE = (
+    select(col(Person.id))
+    .join(Account, col(Account.person_id) == col(Person.id))
+    .join(Chat, col(Chat.account_id) == col(Account.id))
+    .where(col(Person.id).in_(bindparam("people", expanding=True)), col(Person.stopped_at).is_(None), col(Chat.active))
+)
+
+
+def reachable(session: Session, people: Iterable[int | None]) -> set[int]:
+    """Who of these can be told something: they have a chat with us, and have not said /stop."""
+    rows = session.connection().execute(_REACHABLE, {"people": list(people)}).scalars()
+    return {person for person in rows if person is not None}
+
+
+def prune(session: Session, now: datetime) -> None:
+    """Forget what has become of old reminders."""
+    over = col(Reminder.state) != Outcome.PENDING
+    session.execute(delete(Reminder).where(over, col(Reminder.due_at) < now - KEEP_DONE))
+
+
+def hand_over(session: Session, gone: int, kept: int) -> None:
+    """What was due to one is due to the other, but what the other's answers have planned anew."""
+    theirs = col(Reminder.person_id) == gone
+    session.execute(delete(Reminder).where(theirs, col(Reminder.kind).in_([Kind.REMIND, Kind.FEEDBACK, Kind.HOLD])))
+    session.execute(
+        update(Reminder).where(theirs).values(person_id=kept), execution_options={"synchronize_session": False}
+    )

@@ -1,0 +1,88 @@
+"""Killed while reminders fall due: each is sent once, or at most what was in flight twice; none is missing."""
+
+import random
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+from sqlalchemy import insert
+from sqlmodel import Session, select
+
+from storage.conversation import Chat
+from storage.events import planning
+from storage.events.planning import Plan
+from storage.events.tables import Kind, Outcome, Reminder, Rsvp, State
+from storage.people import Account, Person
+from tests.adapters.telegram_server import TelegramServer
+from tests.faults.process import PATIENCE, Labbot, serving
+
+PEOPLE = 1000
+KILLS = 4
+BULK_IN_FLIGHT = 8
+
+
+def remind_all(session: Session, ids: list[int], at: datetime) -> None:
+    """Everybody has said yes to an event, and is to be reminded of it at this time."""
+    now = datetime.now(UTC)
+    plan = Plan("Walk", (now + timedelta(days=9)).replace(tzinfo=None), 60, "other", "en", "Europe/Berlin")
+    [event] = planning.create(session, plan, None, now)
+    planning.publish(session, [event], now)
+    number = event.number
+    session.execute(
+        insert(Person),
+        [
+            {"id": n, "pseudonym": f"P{n}", "handle": f"p{n}", "role": "participant", "notice": 1, "created_at": now}
+            for n in ids
+        ],
+    )
+    session.execute(
+        insert(Account),
+        [{"id": n, "person_id": n, "adapter": "telegram", "external": str(n), "created_at": now} for n in ids],
+    )
+    session.execute(
+        insert(Chat),
+        [
+            {
+                "adapter": "telegram", "external": str(n), "private": True, "account_id": n, "locale": "en",
+                "active": True, "team": False, "created_at": now,
+            }
+            for n in ids
+        ],
+    )  # fmt: skip
+    answer = {"event_id": number, "state": State.YES, "companions": 0, "names": "", "line": 0, "said": "", "at": now}
+    session.execute(insert(Rsvp), [{**answer, "person_id": n} for n in ids])
+    due = {"event_id": number, "kind": Kind.REMIND, "ahead": 60, "note": "", "due_at": at, "state": Outcome.PENDING}
+    session.execute(insert(Reminder), [{**due, "person_id": n} for n in ids])
+    session.commit()
+
+
+async def test_kills_while_a_thousand_reminders_fall_due_lose_none_and_repeat_next_to_none(
+    folder: Path, unused_tcp_port: int
+) -> None:
+    dice = random.Random(20_261_205)
+    async with TelegramServer() as server, Labbot(folder, server.url, unused_tcp_port) as labbot:
+        await serving(server)
+        users = [server.user(language_code="en") for _ in range(PEOPLE)]
+        for user in users:
+            server.private(user)
+            user.started = True
+        with labbot.database() as session:
+            remind_all(session, [user.id for user in users], datetime.now(UTC))
+        await labbot.kill()  # down while they fall due
+        for moment in sorted(dice.sample(range(50, PEOPLE - 50), KILLS)):
+            await labbot.start()
+            await server.wait_for(partial(lambda so_many: len(server.outgoing) >= so_many, moment), PATIENCE)
+            await labbot.kill()
+        await labbot.start()
+        await server.wait_for(lambda: len({message.chat.id for message in server.outgoing}) == PEOPLE, PATIENCE)
+        await serving(server)
+        assert await labbot.stop() == 0
+        with labbot.database() as session:
+            assert set(session.exec(select(Reminder.state)).all()) == {Outcome.DONE}
+    told = Counter(message.chat.id for message in server.outgoing)
+    assert set(told) == {user.id for user in users}
+    repeated = sum(times - 1 for times in told.values())
+    print(f"\nrepeated after {KILLS} kills: {repeated} of {PEOPLE}")
+    assert repeated <= KILLS * BULK_IN_FLIGHT
+    assert max(told.values()) <= 2

@@ -1,0 +1,165 @@
+"""Words become times: in German and English, on days that there are, across the change of clocks, and every zone."""
+
+import contextlib
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo, available_timezones
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handlers.events import when
+from handlers.events.when import Meant, understand
+from storage.events import moments
+from storage.events.moments import Endless, instant, is_skipped, is_twice, occurrences, remind_at
+
+MONDAY = datetime(2026, 11, 2, 10, 0)  # noqa: DTZ001
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+def wall(words: str) -> datetime:
+    """A wall time."""
+    return datetime.fromisoformat(words)
+
+
+@pytest.mark.parametrize(
+    ("words", "begins", "minutes"),
+    [
+        ("nächsten Freitag 18 Uhr", "2026-11-06 18:00", 120),
+        ("12.3. 19:30–21:00", "2027-03-12 19:30", 90),
+        ("morgen 18 Uhr", "2026-11-03 18:00", 120),
+        ("übermorgen 19.30 Uhr", "2026-11-04 19:30", 120),
+        ("2026-12-05 18:00", "2026-12-05 18:00", 120),
+        ("2026-12-05T18:00", "2026-12-05 18:00", 120),
+        ("am Samstag, den 5. Dezember um 18 Uhr", "2026-12-05 18:00", 120),
+        ("Sa 5.12. 18h", "2026-12-05 18:00", 120),
+        ("5.12. 18–21 Uhr", "2026-12-05 18:00", 180),
+        ("von 18 bis 20 Uhr am 5.12.", "2026-12-05 18:00", 120),
+        ("5.12. 22:00-01:00", "2026-12-05 22:00", 180),
+        ("morgen 18 Uhr 90 Minuten", "2026-11-03 18:00", 90),
+        ("nächste Woche Dienstag 18 Uhr", "2026-11-10 18:00", 120),
+        ("in zwei Wochen 18 Uhr", "2026-11-16 18:00", 120),
+        ("Montag 9 Uhr", "2026-11-09 09:00", 120),
+        ("Montag 18 Uhr", "2026-11-02 18:00", 120),
+        ("29.2. 18 Uhr", "2028-02-29 18:00", 120),
+        ("next friday 6pm", "2026-11-06 18:00", 120),
+        ("December 5, 2026 6:30pm-8pm", "2026-12-05 18:30", 90),
+        ("12am tomorrow", "2026-11-03 00:00", 120),
+    ],
+)
+def test_it_understands_how_people_write(words: str, begins: str, minutes: int) -> None:
+    assert understand(words, MONDAY) == Meant(wall(begins), minutes)
+
+
+@pytest.mark.parametrize(
+    ("words", "rule", "first"),
+    [
+        ("every second Tuesday 18:00, 5 times", "FREQ=WEEKLY;INTERVAL=2;BYDAY=TU;COUNT=5", "2026-11-03 18:00"),
+        ("jeden zweiten Dienstag im Monat 18 Uhr, 6 mal", "FREQ=MONTHLY;BYDAY=2TU;COUNT=6", "2026-11-10 18:00"),
+        ("last Friday 18:00, 10 times", "FREQ=MONTHLY;BYDAY=-1FR;COUNT=10", "2026-11-27 18:00"),
+        ("dienstags 18 Uhr 4 mal", "FREQ=WEEKLY;BYDAY=TU;COUNT=4", "2026-11-03 18:00"),
+        (
+            "jeden Dienstag 19 Uhr bis 30.6.2027",
+            "FREQ=WEEKLY;BYDAY=TU;UNTIL=20270630T235959",
+            "2026-11-03 19:00",
+        ),
+        (
+            "alle zwei Wochen ab 5.12. 18 Uhr 5 mal",
+            "FREQ=WEEKLY;INTERVAL=2;BYDAY=SA;COUNT=5",
+            "2026-12-05 18:00",
+        ),
+        ("monatlich ab 15.12. 18 Uhr, 3 mal", "FREQ=MONTHLY;BYMONTHDAY=15;COUNT=3", "2026-12-15 18:00"),
+    ],
+)
+def test_it_understands_what_comes_again(words: str, rule: str, first: str) -> None:
+    assert understand(words, MONDAY) == Meant(wall(first), 120, rule)
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ("30.2. 18 Uhr", when.Unclear),
+        ("30. Februar 18 Uhr", when.Unclear),
+        ("31. April 2027 10:00", when.Unclear),
+        ("irgendwann 18 Uhr", when.Unclear),
+        ("", when.Unclear),
+        ("gestern", when.Past),
+        ("gestern 18 Uhr", when.Past),
+        ("heute 9 Uhr", when.Past),
+        ("5.12.", when.NoHour),
+        ("5.12. 25 Uhr", when.NoSuchHour),
+        ("morgen 13pm", when.NoSuchHour),
+        ("5.12. 18:00 bis 17:00", when.EndsEarlier),
+        ("5.12.2099 18:00", when.TooFar),
+    ],
+)
+def test_what_is_no_time_is_said_to_be_none(words: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        understand(words, MONDAY)
+
+
+@given(st.text(max_size=60))
+def test_no_words_break_it(words: str) -> None:
+    known = (when.Unclear, when.Past, when.NoHour, when.NoSuchHour, when.EndsEarlier, when.TooFar)
+    with contextlib.suppress(*known):
+        assert isinstance(understand(words, MONDAY), Meant)
+
+
+def test_an_hour_that_is_skipped_and_one_that_comes_twice() -> None:
+    spring, autumn = wall("2026-03-29 02:30"), wall("2026-10-25 02:30")
+    assert is_skipped(spring, BERLIN)
+    assert not is_twice(spring, BERLIN)
+    assert instant(spring, BERLIN) == datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
+    assert is_twice(autumn, BERLIN)
+    assert not is_skipped(autumn, BERLIN)
+    assert instant(autumn, BERLIN) == datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
+    assert not is_twice(wall("2026-10-25 03:30"), BERLIN)
+
+
+@pytest.mark.parametrize(
+    ("begins", "ahead", "at"),
+    [
+        ("2026-12-05 18:00", 120, "2026-12-05 16:00"),
+        ("2026-12-05 18:00", 1440, "2026-12-04 18:00"),
+        ("2026-12-05 22:30", 1440, "2026-12-05 08:00"),  # would be at night: the next morning
+        ("2026-12-05 09:30", 120, "2026-12-05 08:00"),
+        ("2026-12-05 08:30", 120, "2026-12-04 20:00"),  # the morning would be too late: the evening before
+        ("2026-12-05 00:30", 120, "2026-12-04 20:00"),
+        ("2026-10-25 18:00", 1440, "2026-10-24 18:00"),  # 25 hours before
+        ("2026-03-29 18:00", 1440, "2026-03-28 18:00"),  # 23 hours before
+    ],
+)
+def test_a_reminder_comes_at_the_right_wall_time_and_never_at_night(begins: str, ahead: int, at: str) -> None:
+    assert remind_at(wall(begins), BERLIN, ahead).astimezone(BERLIN).replace(tzinfo=None) == wall(at)
+
+
+def test_a_rule_without_an_end_or_with_one_too_far_away_is_refused() -> None:
+    for rule in ("FREQ=WEEKLY;BYDAY=TU", "FREQ=DAILY;COUNT=161", "FREQ=YEARLY;COUNT=9"):
+        with pytest.raises(Endless):
+            occurrences(rule, MONDAY)
+    assert len(occurrences("FREQ=WEEKLY;BYDAY=MO;COUNT=157", MONDAY)) == 157
+
+
+def test_in_every_zone_each_week_of_three_years_is_reminded_of_once_at_the_right_wall_time() -> None:
+    first = wall("2026-01-05 18:30")
+    walls = occurrences("FREQ=WEEKLY;BYDAY=MO;COUNT=156", first)
+    zones = sorted(available_timezones())
+    changes = 0
+    for name in zones:
+        zone = ZoneInfo(name)
+        reminded = [remind_at(begins, zone, 120) for begins in walls]
+        days = [remind_at(begins, zone, 1440) for begins in walls]
+        assert len(set(reminded)) == len(walls), name
+        changes += len({moment.astimezone(zone).utcoffset() for moment in reminded}) > 1
+        for begins, at, day in zip(walls, reminded, days, strict=True):
+            assert at.astimezone(zone).replace(tzinfo=None) == begins - timedelta(hours=2), name
+            assert day.astimezone(zone).replace(tzinfo=None) == begins - timedelta(days=1), name
+    assert len(zones) > 400
+    assert changes > 100  # in so many the clocks are changed
+
+
+def test_a_series_at_an_hour_that_a_night_skips_takes_place_all_the_same() -> None:
+    walls = occurrences("FREQ=DAILY;COUNT=3", wall("2026-03-28 02:30"))
+    local = [instant(begins, BERLIN).astimezone(BERLIN) for begins in walls]
+    assert [f"{moment:%d %H:%M}" for moment in local] == ["28 02:30", "29 03:30", "30 02:30"]
+    assert moments.stored_minutes([60, 1440, 60]) == "1440 60"
