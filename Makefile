@@ -39,6 +39,7 @@ bench: $(VENV)/ready .venv-peers/ready
 	$(BIN)/python bench/throughput.py --labbot-text /start
 	$(BIN)/python bench/stages.py
 	$(BIN)/python bench/scale.py
+	$(BIN)/python bench/announcements.py
 	$(BIN)/python bench/events.py
 	$(BIN)/python bench/playground.py
 	$(BIN)/python bench/polls.py

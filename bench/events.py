@@ -75,7 +75,7 @@ def report(way: str, pending: int, idle: list[float], burst: list[float], watch:
 
 async def until(done: Callable[[], bool], longest: float) -> None:
     ends = time.monotonic() + longest
-    while not done() and time.monotonic() < ends:  # noqa: ASYNC110
+    while not done() and time.monotonic() < ends:
         await asyncio.sleep(0.05)
 
 

@@ -1,4 +1,4 @@
-"""The command line: run, check, migrate, invite, export, demo."""
+"""The command line: run, check, migrate, invite, announcements, export, demo."""
 
 import asyncio
 import contextlib
@@ -8,12 +8,13 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
 
 import structlog
 import typer
@@ -23,6 +24,9 @@ from sqlmodel import Session
 
 from bot import log as logs
 from bot.config import BadSettings, Settings, prepare_data, read_settings
+
+if TYPE_CHECKING:
+    from storage.announcements.writing import Announcement
 
 app = typer.Typer(
     help="The chat bot of a social innovation lab: one community, any messenger.",
@@ -39,6 +43,7 @@ BAD_SETTINGS = 2
 class Export(StrEnum):
     """What can be exported."""
 
+    ANNOUNCEMENTS = "announcements"
     IDEAS = "ideas"
     EVENTS = "events"
     PEOPLE = "people"
@@ -176,8 +181,9 @@ def invite(role: Annotated[Invited, typer.Argument()] = Invited.ORGANISER) -> No
 
 @app.command()
 def export(what: Export, format: Annotated[Format, typer.Option("--format")] = Format.JSON) -> None:
-    """Print ideas, events, polls or people, one JSON object a line, or as CSV."""
+    """Print announcements, events, ideas, polls or people, one JSON object a line, or as CSV."""
     from storage import ideas, people
+    from storage.announcements import writing
     from storage.events import listing
     from storage.polls import asking
 
@@ -185,6 +191,7 @@ def export(what: Export, format: Annotated[Format, typer.Option("--format")] = F
     _migrated(settings)
     with _session(settings) as session:
         exported: dict[Export, Callable[[Session], Iterator[NamedTuple]]] = {
+            Export.ANNOUNCEMENTS: writing.export,
             Export.IDEAS: ideas.export,
             Export.EVENTS: listing.export,
             Export.PEOPLE: people.export,
@@ -196,6 +203,52 @@ def export(what: Export, format: Annotated[Format, typer.Option("--format")] = F
             sys.stdout.flush()
         except BrokenPipeError:  # whoever reads has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@app.command()
+def announcements(
+    watch: Annotated[bool, typer.Option(help="Stay until everything has been sent.")] = True,
+) -> None:
+    """Show how far announcements are: a live bar in a terminal, one line each elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    from storage.announcements import writing
+
+    settings = _settings()
+    _migrated(settings)
+    console = Console()
+    with _session(settings) as session:
+        found = [one for one in writing.newest(session, 20) if one.status not in writing.UNSENT]
+        session.commit()
+        if not (watch and console.is_terminal and any(one.step_at or one.paused for one in found)):
+            for one in reversed(found):
+                print(_announced(one))
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with contextlib.suppress(KeyboardInterrupt), Progress(*columns, console=console) as bars:
+            shown: dict[int, TaskID] = {}
+            while True:
+                moving = [one for one in writing.newest(session, 20) if one.status not in writing.UNSENT]
+                for one in reversed(moving):
+                    if one.number not in shown and (one.step_at or one.paused):
+                        shown[one.number] = bars.add_task("")
+                    if one.number in shown:
+                        bars.update(
+                            shown[one.number], description=_announced(one), total=one.recipients, completed=one.over
+                        )
+                session.commit()
+                session.expire_all()
+                if not any(one.step_at for one in moving):
+                    return
+                time.sleep(0.5)
+
+
+def _announced(one: "Announcement") -> str:
+    return (
+        f"{one.number}: {'paused' if one.paused else one.status}, {one.delivered} delivered, "
+        f"{one.unreachable} unreachable, {one.failed} failed, {one.pending} pending of {one.recipients}"
+    )
 
 
 def _print_rows(rows: Iterable[NamedTuple], form: Format) -> None:

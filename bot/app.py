@@ -18,7 +18,7 @@ from bot.outbox import Outbox
 from bot.port import Adapter, Refused, RetryLater, Undeliverable
 from bot.text import Catalogues
 from bot.turn import Lab
-from bot.types import T, Text, Verbatim
+from bot.types import File, T, Text, Verbatim
 from handlers import assemble
 from handlers.events.calendar import feed
 from storage import outbox
@@ -75,7 +75,7 @@ class App:
         )
         self.storage = storage or Storage(settings.database)
         self.outboxes = {
-            name: Outbox(adapter, self.storage, self.router.make, self.time, self.metrics)
+            name: Outbox(adapter, self.storage, self.router.make, self._fetch, self.time, self.metrics)
             for name, adapter in self.adapters.items()
         }
         self.dispatch = Dispatch(self.storage, self.router, self.lab, self.time, self.metrics, self._wake, self._rearm)
@@ -84,6 +84,13 @@ class App:
     def _wake(self, adapter: str) -> None:
         if adapter in self.outboxes:
             self.outboxes[adapter].wake()
+
+    async def _fetch(self, file: File) -> bytes:
+        """A file that somebody sent, from the messenger it was sent on. Raises as ``Adapter.fetch`` does."""
+        source = self.adapters.get(file.adapter)
+        if source is None:
+            raise RetryLater(60, "the messenger of this file is not connected")
+        return b"".join([chunk async for chunk in source.fetch(file)])
 
     def _rearm(self, at: datetime) -> None:
         self.clock.rearm(at)

@@ -4,7 +4,8 @@ import asyncio
 import json
 import random
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import datetime
 from typing import Any, TypeVar
 
 import structlog
@@ -14,8 +15,8 @@ from sqlmodel import Session
 from bot.clock import Time
 from bot.metrics import Metrics
 from bot.pacer import Pacer
-from bot.port import Adapter, Button, Rendered, RetryLater, Undeliverable, Upload
-from bot.types import ChatRef, MessageRef
+from bot.port import Adapter, Button, Rendered, RetryLater, Sent, Undeliverable, Upload
+from bot.types import ChatRef, File, MessageRef
 from storage import conversation, outbox
 from storage.engine import Storage, Unavailable, session_in
 from storage.outbox import Due, Outcome
@@ -23,6 +24,7 @@ from storage.outbox import Due, Outcome
 log = structlog.get_logger()
 R = TypeVar("R")
 Make = Callable[[Session, str, Iterable[str]], bytes]
+Fetch = Callable[[File], Awaitable[bytes]]
 
 FIRST_RETRY, LONGEST_RETRY = 0.5, 60.0
 """Seconds to wait after the first failed try, and at most; doubled each time, with jitter."""
@@ -60,10 +62,13 @@ class Outbox:
     is only free again once its outcome is stored: what ``kill -9`` can repeat is what was in flight.
     """
 
-    def __init__(self, adapter: Adapter, storage: Storage, make: Make, time: Time, metrics: Metrics) -> None:
+    def __init__(
+        self, adapter: Adapter, storage: Storage, make: Make, fetch: Fetch, time: Time, metrics: Metrics
+    ) -> None:
         self.adapter = adapter
         self.storage = storage
         self.make = make
+        self.fetch = fetch
         self.time = time
         self.metrics = metrics
         self.pacer = Pacer(adapter.limits, time)
@@ -78,6 +83,7 @@ class Outbox:
         self._tasks = asyncio.TaskGroup()
         self._outcomes: list[tuple[Lane, Due, Outcome]] = []
         self._has_outcomes = asyncio.Event()
+        self._uploading: dict[str, asyncio.Lock] = {}
         self._stopping = False
 
     def wake(self) -> None:
@@ -152,7 +158,7 @@ class Outbox:
 
     def _start(self, chat_id: int, lane: Lane) -> None:
         row = lane.rows[0]
-        self.pacer.take(chat_id, row.private, lane.bulk)
+        self.pacer.take(chat_id, row.private)
         lane.under_way = True
         self._flying[lane.bulk] += 1
         task = self._tasks.create_task(self._deliver(lane, row))
@@ -238,7 +244,7 @@ class Outbox:
         if row.external is None:
             if row.html is None:
                 return None  # taken back before it was sent
-            sent = await self.adapter.send(chat, await self._rendered(row), key)
+            sent = await self._send(chat, row, key)
             return sent.message.id
         target = MessageRef(chat, row.external)
         if row.html is None:
@@ -250,7 +256,37 @@ class Outbox:
             return sent.message.id
         return None
 
-    async def _rendered(self, row: Due, reply_to: str | None = None) -> Rendered:
+    async def _send(self, chat: ChatRef, row: Due, key: str) -> Sent:
+        """Send a message; a file that goes to many is uploaded once, and then called what the messenger calls it."""
+        file = _passed_on(row)
+        if file is None:
+            return await self.adapter.send(chat, await self._rendered(row), key)
+        name = f"{file.adapter}:{file.id}"
+        known = await self._insist(_recalling(self.adapter.name, name))
+        if known is not None:
+            try:
+                return await self.adapter.send(chat, await self._rendered(row, (b"", known)), key)
+            except Undeliverable as error:
+                if error.gone or error.moved_to is not None:
+                    raise
+                log.info("upload.forgotten", adapter=self.adapter.name)  # the messenger may not know it any more
+        lock = self._uploading.setdefault(name, asyncio.Lock())
+        try:
+            async with lock:  # the others wait for the first one's upload
+                again = await self._insist(_recalling(self.adapter.name, name))
+                if again is not None and again != known:
+                    return await self.adapter.send(chat, await self._rendered(row, (b"", again)), key)
+                sent = await self.adapter.send(chat, await self._rendered(row, (await self.fetch(file), None)), key)
+                if sent.file is not None:
+                    await self._insist(_remembering(self.adapter.name, name, sent.file, self.time.now()))
+                return sent
+        finally:
+            if not lock.locked():
+                self._uploading.pop(name, None)
+
+    async def _rendered(
+        self, row: Due, content: tuple[bytes, str | None] | None = None, reply_to: str | None = None
+    ) -> Rendered:
         choices: list[list[Any]] = [] if row.choices is None else json.loads(row.choices)
         buttons: tuple[Button, ...] = ()
         numbered = row.question or len(choices) > self.adapter.limits.choices
@@ -259,8 +295,9 @@ class Outbox:
         upload = None
         if row.attachment is not None:
             name, media_type, maker, args = json.loads(row.attachment)
-            content = await self._insist(_making(self.make, maker, args))
-            upload = Upload(name, media_type, content)
+            if maker and content is None:
+                content = (await self._insist(_making(self.make, maker, args)), None)
+            upload = Upload(name, media_type, *(content or (b"", None)))  # an edit leaves the file as it is
         return Rendered(
             row.html or "",
             buttons,
@@ -278,6 +315,8 @@ class Outbox:
         backoff = min(LONGEST_RETRY, FIRST_RETRY * 2 ** min(lane.failures - 1, 10)) * random.uniform(0.5, 1)
         wait = max(error.after, backoff, SECOND_TRY if error.unsure and row.external is None else 0.0)
         if error.everywhere:
+            if error.too_fast:
+                self.pacer.too_fast()
             self.pacer.pause(wait)
         lane.not_before = self.time.monotonic() + wait
         log.warning(
@@ -343,6 +382,25 @@ def _marking(outcomes: list[Outcome]) -> Callable[[Connection], None]:
 
 def _ending(chat_id: int, reason: str) -> Callable[[Connection], None]:
     return lambda connection: outbox.chat_is_gone(connection, chat_id, reason)
+
+
+def _passed_on(row: Due) -> File | None:
+    """The file that somebody sent and this message takes along, if it does."""
+    if row.attachment is None:
+        return None
+    name, media_type, maker, args = json.loads(row.attachment)
+    if maker:
+        return None
+    adapter, external = args
+    return File(adapter, external, name, media_type)
+
+
+def _recalling(adapter: str, file: str) -> Callable[[Connection], str | None]:
+    return lambda connection: outbox.sent_as(connection, adapter, file)
+
+
+def _remembering(adapter: str, file: str, name: str, now: datetime) -> Callable[[Connection], None]:
+    return lambda connection: outbox.remember_upload(connection, adapter, file, name, now)
 
 
 def _making(make: Make, maker: str, args: Iterable[str]) -> Callable[[Connection], bytes]:

@@ -11,15 +11,23 @@ CHAT_WINDOW = 3.0
 GROUP_WINDOW = 60.0
 """Seconds over which a group's rate is kept; Telegram counts 20 a minute."""
 
-BULK_SHARE = 0.8
-"""The part of the rate that broadcasts may use; the rest stays free for replies."""
+SLOWER = 0.95
+"""What remains of the pace when the messenger says that it was too fast."""
+
+SLOWEST = 0.1
+"""The least that remains of it."""
+
+CREEP = 0.005
+"""How much of the full rate the pace wins back in a second."""
 
 
 class Pacer:
     """Says when the next message may go.
 
-    Over all chats messages are spaced evenly, but for the burst a messenger allows after a silence. In one chat a
-    window of time holds a number of them. Nothing is remembered of a chat that has been quiet for that long.
+    Over all chats messages are spaced evenly, and the pace learns: slower when the messenger complains, then up again
+    little by little. Broadcasts have what replies leave over; the burst a messenger allows after a silence is for
+    replies alone. In one chat a window of time holds a number of messages. Nothing is remembered of a chat that has
+    been quiet for the length of its window.
     """
 
     def __init__(self, limits: Limits, time: Time) -> None:
@@ -30,7 +38,9 @@ class Pacer:
             True: (max(1, round(limits.chat_rate * CHAT_WINDOW)), CHAT_WINDOW),
             False: (max(1, round(limits.group_rate * GROUP_WINDOW)), GROUP_WINDOW),
         }
-        self._next = {False: 0.0, True: 0.0}
+        self._next = 0.0
+        self._pace = 1.0
+        self._learned_at = time.monotonic()
         self._paused_until = 0.0
         self._chats: dict[int, deque[float]] = {}
         self._forget_at = 0.0
@@ -39,9 +49,20 @@ class Pacer:
         """The messenger asks for silence everywhere."""
         self._paused_until = max(self._paused_until, self._time.monotonic() + seconds)
 
-    def ready_at(self, bulk: bool) -> float:
+    def too_fast(self) -> None:
+        """The messenger has refused something for its rate. What was under way at once counts once."""
+        if self._time.monotonic() >= self._paused_until:
+            self._pace = max(SLOWEST, self.pace * SLOWER)
+            self._learned_at = self._time.monotonic()
+
+    @property
+    def pace(self) -> float:
+        """The part of the full rate that is used now."""
+        return min(1.0, self._pace + CREEP * (self._time.monotonic() - self._learned_at))
+
+    def ready_at(self, bulk: bool = False) -> float:
         """The moment (monotonic seconds) from which a message of this class may go."""
-        return max(self._paused_until, self._next[False] - self._saved, self._next[True] if bulk else 0.0)
+        return max(self._paused_until, self._next - (0.0 if bulk else self._saved))
 
     def chat_ready_at(self, chat: int, private: bool) -> float:
         """The moment from which this chat takes another message."""
@@ -49,12 +70,11 @@ class Pacer:
         most, window = self._windows[private]
         return 0.0 if sent is None or len(sent) < most else sent[0] + window
 
-    def take(self, chat: int, private: bool, bulk: bool) -> None:
+    def take(self, chat: int, private: bool) -> None:
         """A message goes now."""
         now = self._time.monotonic()
-        self._next[False] = max(self._next[False], now - self._spacing) + self._spacing
-        if bulk:
-            self._next[True] = max(self._next[True], now) + self._spacing / BULK_SHARE
+        spacing = self._spacing / self.pace
+        self._next = max(self._next, now - spacing) + spacing
         most, _ = self._windows[private]
         self._chats.setdefault(chat, deque(maxlen=most)).append(now)
         if now >= self._forget_at:

@@ -102,15 +102,18 @@ class RetryLater(Exception):
     """Not now: try again after ``after`` seconds.
 
     ``unsure`` is true when the message may have arrived all the same (the answer got lost). ``everywhere`` is
-    true when the whole messenger asks for a pause, not only this chat.
+    true when the whole messenger asks for a pause, not only this chat; ``too_fast`` when that is for our rate.
     """
 
-    def __init__(self, after: float, reason: str, *, unsure: bool = False, everywhere: bool = False) -> None:
+    def __init__(
+        self, after: float, reason: str, *, unsure: bool = False, everywhere: bool = False, too_fast: bool = False
+    ) -> None:
         super().__init__(reason)
         self.after = after
         self.reason = reason
         self.unsure = unsure
         self.everywhere = everywhere
+        self.too_fast = too_fast
 
 
 class Undeliverable(Exception):

@@ -59,6 +59,7 @@ class Router:
         self.makers: dict[str, Maker] = {}
         self.ticks: list[Tick] = []
         self.dues: list[Due] = []
+        self.replies: dict[str, Handler] = {}
         self.singles: dict[str, Handler] = {}
         self.edits: list[Callable[[Turn, str], bool]] = []
         self.retractions: list[Callable[[Turn], bool]] = []
@@ -94,6 +95,10 @@ class Router:
         if numbers:
             self.counting.add(name)
         return self._into(self.steps, name)
+
+    def reply(self, kind: str) -> Callable[[Handler], Handler]:
+        """``f(turn, text, which)`` answers a reply to a message of ours about ``kind:which`` (``Message.subject``)."""
+        return self._into(self.replies, kind)
 
     def maker(self, name: str) -> Callable[[Maker], Maker]:
         """``f(session, *args)`` makes the bytes of an ``Attachment`` when it is delivered."""
@@ -160,6 +165,7 @@ class Router:
             (self.undos, other.undos),
             (self.steps, other.steps),
             (self.makers, other.makers),
+            (self.replies, other.replies),
             (self.singles, other.singles),
         ):
             for name, value in theirs.items():
@@ -243,14 +249,20 @@ class Router:
         if said.mentioned and self.knows(first):
             self._command(turn, first, "".join(rest))
             return
+        meant = None
         if said.reply_to is not None:
             turn.shown = outbox.shown(turn.connection, turn.chat.id, said.reply_to.id)
+            meant = None if turn.shown is None else self._meant(turn.shown.subject)
         answers_us = turn.chat.private or turn.shown is not None
-        asks = turn.shown is not None and turn.shown.choices is not None
+        asks = meant is not None or (turn.shown is not None and turn.shown.choices is not None)
         if turn.chat.private and not asks and len(said.text) <= 64:
             turn.shown = outbox.shown_last(turn.connection, turn.chat.id, turn.dialog is not None)
         if answers_us and (choice := self._typed(turn, said.text)) is not None:
             self._choose(turn, choice)
+        elif meant is not None:
+            self._notice(turn)
+            handler, which = meant
+            handler(turn, said.text.strip(), which)
         elif answers_us and turn.dialog is not None and turn.dialog.step in self.steps and self._asked(turn):
             self._notice(turn)
             turn.shown = None
@@ -259,6 +271,12 @@ class Router:
             self._notice(turn)
             turn.shown = None
             self.singles["otherwise"](turn, said.text.strip())
+
+    def _meant(self, subject: str | None) -> tuple[Handler, str] | None:
+        """Who answers replies to a message of ours about this, and about which one it is."""
+        kind, _, which = (subject or "").partition(":")
+        handler = self.replies.get(kind)
+        return None if handler is None else (handler, which)
 
     def _asked(self, turn: Turn) -> bool:
         """In a group, a reply answers a question only when the question was put to this person."""

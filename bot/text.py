@@ -1,8 +1,10 @@
 """Catalogues: a Text and a locale become words; dates and numbers by Babel."""
 
 import gettext
+import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime
+from html import unescape
 from io import BytesIO
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -14,9 +16,10 @@ from babel.messages.pofile import read_po
 from babel.numbers import format_decimal
 from markupsafe import escape
 
-from bot.types import Lines, N, Span, T, Text, Verbatim
+from bot.types import Formatted, Lines, N, Span, T, Text, Verbatim
 
 SOURCE_LOCALE = "en"
+_TAG = re.compile(r"<[^>]*>")
 FOLDER = Path(__file__).parent.parent / "locales"
 
 
@@ -53,6 +56,8 @@ class Catalogue:
                 template, args = self._translations.ngettext(text.singular, text.plural, text.n), text.args
             case Verbatim():
                 return said(text.words)
+            case Formatted():
+                return text.html if said is _escaped else unescape(_TAG.sub("", text.html))
             case Span():
                 return said(self._span(text))
             case Lines():

@@ -262,6 +262,34 @@ class Turn:
             yield turn
         self.adapters |= turn.adapters
 
+    def broadcast(
+        self, adapter: str, locale: str, chats: Sequence[tuple[int, str | None]], what: Text | Message, *choices: Choice
+    ) -> list[int]:
+        """Say the same in many chats (id and thread) of one messenger and language.
+
+        Returns the ids of the messages, in the order of the chats; of one that takes several parts, the last one's.
+        """
+        message = _message(what, choices)
+        same: dict[str, Any] = {"reply_to": None, "question": False, "person_id": None, "bulk": True}
+        fitted = self._fitted(adapter, locale, message)
+        rows = [self._rows(chat, adapter, thread, locale, message, **same, fitted=fitted) for chat, thread in chats]
+        ids = outbox.queue_and_name(self.connection, [row for parts in rows for row in parts])
+        ends, last = [], -1
+        for parts in rows:
+            last += len(parts)
+            ends.append(ids[last])
+        return ends
+
+    def rewrite(self, adapter: str, locale: str, rows: Iterable[int], what: Text | Message | None) -> None:
+        """Many of our messages of one messenger and language shall look so; with ``None`` they shall go away."""
+        html, stored = None, None
+        if what is not None:
+            parts, stored = self._fitted(adapter, locale, _message(what, ()))
+            html = parts[-1]
+        for row in rows:
+            outbox.revise(self.connection, row, html, stored, self.now)
+        self.adapters.add(adapter)
+
     def edit(self, row: int, what: Text | Message, *choices: Choice) -> None:
         """One of our messages in this chat shall look otherwise; many changes at once are shown as one."""
         adapter = self.chat.ref.adapter
@@ -371,17 +399,46 @@ class Turn:
         bulk: bool = False,
         fitted: tuple[list[str], str | None] | None = None,
     ) -> None:
-        parts, stored = fitted or self._fitted(ref.adapter, locale, message, question=question)
-        self.adapters.add(ref.adapter)
+        self._queued += self._rows(
+            chat_id,
+            ref.adapter,
+            ref.thread,
+            locale,
+            message,
+            reply_to=reply_to,
+            question=question,
+            person_id=person_id,
+            bulk=bulk,
+            fitted=fitted,
+        )
+
+    def _rows(
+        self,
+        chat_id: int,
+        adapter: str,
+        thread: str | None,
+        locale: str,
+        message: Message,
+        *,
+        reply_to: str | None,
+        question: bool,
+        person_id: int | None,
+        bulk: bool,
+        fitted: tuple[list[str], str | None] | None = None,
+    ) -> list[dict[str, Any]]:
+        """A message as rows of the outbox: one, or more where it is too long for the messenger."""
+        parts, stored = fitted or self._fitted(adapter, locale, message, question=question)
+        self.adapters.add(adapter)
+        rows = []
         for part in parts:
             last = part is parts[-1]
             attachment = message.attachment if last else None
-            self._queued.append(
+            rows.append(
                 {
                     "chat_id": chat_id,
-                    "adapter": ref.adapter,
+                    "adapter": adapter,
                     "bulk": bulk,
-                    "thread": ref.thread,
+                    "thread": thread,
                     "reply_to": reply_to,
                     "question": question and last,
                     "person_id": person_id,
@@ -398,6 +455,7 @@ class Turn:
                     "queued_at": self.now,
                 }
             )
+        return rows
 
 
 def _message(what: Text | Message, choices: Choices) -> Message:

@@ -77,7 +77,7 @@ class Said(Happened):
 
     ``command`` is the bare name when the messenger marks the text as a command for this bot ("idea" for
     ``/idea@labbot Foo``), and ``text`` is then what follows it. ``mentioned`` is true when a group message
-    names the bot.
+    names the bot. ``quoted`` is the text of the message this one answers, where the messenger tells it.
     """
 
     message: MessageRef
@@ -86,6 +86,7 @@ class Said(Happened):
     reply_to: MessageRef | None = None
     files: tuple[File, ...] = ()
     mentioned: bool = False
+    quoted: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +225,15 @@ class Verbatim(Text):
         self.words = words
 
 
+class Formatted(Text):
+    """Somebody's words that are the small HTML of ``Rendered`` already: shown as they are, never translated."""
+
+    __slots__ = ("html",)
+
+    def __init__(self, html: str) -> None:
+        self.html = html
+
+
 class Lines(Text):
     """Several texts one after the other."""
 
@@ -255,7 +265,10 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A file on its way out: ``maker`` names a registered function that makes its bytes from ``args``."""
+    """A file on its way out: ``maker`` names a registered function that makes its bytes from ``args``.
+
+    Without a maker it is a file that somebody sent: ``args`` are the messenger it was sent on and its id there.
+    """
 
     name: str
     media_type: str

@@ -7,7 +7,7 @@ from bot.types import Choice, Lines, T
 router = Router()
 
 
-LAST = ("start", "help", "cancel")
+LAST = ("topics", "start", "help", "cancel")
 """Commands that people find by themselves: help names them at its end."""
 
 

@@ -19,7 +19,12 @@ from handlers.ideas.words import author_has_left, is_the_labs
 from handlers.polls.drafting import begin as begin_poll
 from handlers.polls.voting import open_link
 from handlers.polls.words import GROUPS
-from storage import erasure, people
+from storage import erasure, outbox, people
+from storage.announcements import ledger
+from storage.announcements.asking import Question
+from storage.announcements.ledger import Delivery
+from storage.announcements.subscribing import Hearing, QuietHours, Subscription
+from storage.announcements.writing import Announcement
 from storage.conversation import Chat, Dialog, Failed
 from storage.events.tables import Attendee, Event, EventRoom, Reminder, Rsvp
 from storage.ideas import Comment, Follow, Idea, Support
@@ -194,6 +199,8 @@ def claim_code(turn: Turn, code: str) -> None:
 @router.command("stop", help=T("I no longer write to you on my own"))
 def stop(turn: Turn, _text: str) -> None:
     turn.db.execute(update(Person).where(col(Person.id) == turn.person.id).values(stopped_at=turn.now))
+    ledger.let_go(turn.db, turn.person.id)
+    outbox.take_back_news(turn.connection, erasure.private_chats(turn.person.id))
     turn.done()
     turn.say(
         T(
@@ -355,6 +362,15 @@ EXPORTED: dict[str, tuple[type[SQLModel], Callable[[int], Any]]] = {
     "event": (Event, lambda person: col(Event.author_id) == person),
     "dialog": (Dialog, lambda person: col(Dialog.person_id) == person),
     "link": (Link, lambda person: or_(col(Link.person_id) == person, col(Link.other_id) == person)),
+    "announcement": (
+        Announcement,
+        lambda person: or_(col(Announcement.author_id) == person, col(Announcement.second_id) == person),
+    ),
+    "delivery": (Delivery, lambda person: col(Delivery.person_id) == person),
+    "subscription": (Subscription, lambda person: col(Subscription.person_id) == person),
+    "quiet_hours": (QuietHours, lambda person: col(QuietHours.person_id) == person),
+    "hearing": (Hearing, lambda person: col(Hearing.chat_id).in_(erasure.private_chats(person))),
+    "question": (Question, lambda person: col(Question.person_id) == person),
     "attempt": (Attempt, lambda person: col(Attempt.person_id) == person),
     "reaction": (Reaction, lambda person: col(Reaction.person_id) == person),
     "failed": (Failed, lambda person: col(Failed.person_id) == person),

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     Connection,
     Index,
+    PrimaryKeyConstraint,
+    ScalarSelect,
     Table,
     UniqueConstraint,
     and_,
@@ -319,8 +321,7 @@ def move_chat(connection: Connection, adapter: str, old: str, new: str) -> None:
     if new in ids:
         for column in _references_to_chat():
             newcomer = column == ids[new]
-            if column.primary_key:  # what both chats have, an open question to the same person, is the old one's
-                [other] = [key for key in column.table.primary_key if key is not column]
+            for other in _once_a_chat(column):  # what both chats have is the old one's
                 twice = select(other).where(column == ids[old])
                 connection.execute(delete(column.table).where(newcomer, other.in_(twice)))
             connection.execute(update(column.table).where(newcomer).values({column: ids[old]}))
@@ -332,6 +333,14 @@ def _references_to_chat() -> Iterator[Any]:
     """Every column that refers to a chat."""
     for table in SQLModel.metadata.sorted_tables:
         yield from (key.parent for key in table.foreign_keys if key.column is chat_table.c.id)
+
+
+def _once_a_chat(reference: Any) -> Iterator[Any]:
+    """The columns whose values a chat can have only once, like the person of an open question."""
+    keys = [key for key in reference.table.constraints if isinstance(key, PrimaryKeyConstraint | UniqueConstraint)]
+    for key in keys:
+        if reference in list(key.columns) and len(key.columns) == 2:
+            yield from (column for column in key.columns if column is not reference)
 
 
 def _open_dialog(dialect: Any) -> Any:
@@ -468,7 +477,21 @@ def chats_of(connection: Connection, account_id: int) -> list[int]:
     return list(connection.execute(select(chat_table.c.id).where(chat_table.c.account_id == account_id)).scalars())
 
 
+def home_of(person: Any) -> ScalarSelect[int]:
+    """The id of the one private chat in which a person (a column) is told things, as a part of a query."""
+    return (
+        select(chat_table.c.id)
+        .join(_account, _account.c.id == chat_table.c.account_id)
+        .where(_account.c.person_id == person, chat_table.c.private, chat_table.c.active)
+        .order_by(*_HOME_FIRST)
+        .limit(1)
+        .correlate_except(chat_table, _account)
+        .scalar_subquery()
+    )
+
+
 _PAGE = 500
+_HOME_FIRST = (chat_table.c.latest.desc(), chat_table.c.id.desc())
 _PRIVATE = (
     select(
         chat_table.c.id,
@@ -482,7 +505,7 @@ _PRIVATE = (
     .join(_account, _account.c.id == chat_table.c.account_id)
     .join(_person, _person.c.id == _account.c.person_id)
     .where(_person.c.stopped_at.is_(None), chat_table.c.active)
-    .order_by(chat_table.c.latest.desc(), chat_table.c.id.desc())
+    .order_by(*_HOME_FIRST)
 )
 
 

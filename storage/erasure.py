@@ -6,6 +6,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, delete, func, or_, select, update
 from sqlmodel import Session, col
 
+from storage.announcements.asking import Question
+from storage.announcements.ledger import DELIVERED as ARRIVED
+from storage.announcements.ledger import FAILED, UNREACHABLE, WITHDRAWN, Delivery
+from storage.announcements.subscribing import Hearing, QuietHours, Subscription
+from storage.announcements.writing import Announcement
 from storage.conversation import Chat, Dialog, Failed
 from storage.engine import overwrite_deleted
 from storage.events import places
@@ -72,6 +77,39 @@ def _ideas(session: Session, person_id: int, keep: bool) -> None:
     for table in (Support, Follow, Comment):
         session.execute(delete(table).where(col(table.idea_id).in_(ids)))
     session.execute(delete(Idea).where(mine))
+
+
+def _deliveries(session: Session, person_id: int, _keep: bool) -> None:
+    # What has come to its end stays counted; what has not is nobody's any more.
+    mine = col(Delivery.person_id) == person_id
+    open_still = col(Delivery.state).not_in([ARRIVED, UNREACHABLE, FAILED, WITHDRAWN])
+    waiting = select(col(Delivery.announcement_id)).where(mine, open_still)
+    fewer = update(Announcement).where(col(Announcement.id).in_(waiting))
+    session.execute(fewer.values(recipients=col(Announcement.recipients) - 1))
+    session.execute(delete(Delivery).where(mine))
+
+
+def _questions(session: Session, person_id: int, _keep: bool) -> None:
+    session.execute(delete(Question).where(col(Question.person_id) == person_id))
+
+
+def _subscriptions(session: Session, person_id: int, _keep: bool) -> None:
+    session.execute(delete(Subscription).where(col(Subscription.person_id) == person_id))
+
+
+def _quiet_hours(session: Session, person_id: int, _keep: bool) -> None:
+    session.execute(delete(QuietHours).where(col(QuietHours.person_id) == person_id))
+
+
+def _hearing(session: Session, person_id: int, _keep: bool) -> None:
+    session.execute(delete(Hearing).where(col(Hearing.chat_id).in_(private_chats(person_id))))
+
+
+def _announcements(session: Session, person_id: int, _keep: bool) -> None:
+    # They are the lab's words; who wrote them and where is forgotten.
+    mine, second = col(Announcement.author_id) == person_id, col(Announcement.second_id) == person_id
+    session.execute(update(Announcement).where(mine).values(author_id=None, chat_id=None))
+    session.execute(update(Announcement).where(second).values(second_id=None))
 
 
 def _reminders(session: Session, person_id: int, _keep: bool) -> None:
@@ -177,6 +215,12 @@ RULES: dict[str, Rule | str] = {
     "proposal": _proposals,
     "poll": _polls,
     "poll_place": _poll_places,
+    "delivery": _deliveries,
+    "question": _questions,
+    "subscription": _subscriptions,
+    "quiet_hours": _quiet_hours,
+    "hearing": _hearing,
+    "announcement": _announcements,
     "dialog": _dialogs,
     "reaction": _reactions,
     "failed": _failed,
@@ -194,6 +238,8 @@ RULES: dict[str, Rule | str] = {
     "event_series": "holds rules of repetition only",
     "received": "holds ids of updates only, for three days",
     "cursor": "is about a messenger, not about people",
+    "wording": "holds the lab's own words",
+    "uploaded": "is about files the lab has sent to many",
     "invite": "holds digests of codes, not who claimed them",
 }
 """What happens to each table's rows, in the order that foreign keys allow; a text says why nothing does."""

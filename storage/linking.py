@@ -11,6 +11,9 @@ from sqlalchemy import Connection, Table, delete, insert, or_, select, update
 from sqlmodel import Field, Session, SQLModel, col
 
 from storage import people
+from storage.announcements import merging
+from storage.announcements.asking import Question
+from storage.announcements.subscribing import Subscription
 from storage.conversation import Chat, Dialog, Failed, table_of
 from storage.engine import session_in
 from storage.events import places, planning, reminding
@@ -372,6 +375,11 @@ def _people(connection: Connection, gone: int, kept: int, _now: datetime) -> int
     return 0
 
 
+def _subscriptions(connection: Connection, gone: int, kept: int, _now: datetime) -> int:
+    united(connection, table_of(Subscription), "topic", gone, kept)
+    return 0
+
+
 RULES: dict[str, Rule | str] = {
     "support": _supports,
     "follow": _follows,
@@ -381,6 +389,11 @@ RULES: dict[str, Rule | str] = {
     "elector": _electors,
     "proposal": moved(table_of(Proposal).c.person_id),
     "poll": moved(table_of(Poll).c.author_id),
+    "delivery": merging.deliveries,
+    "question": moved(table_of(Question).c.person_id),
+    "subscription": _subscriptions,
+    "quiet_hours": merging.quiet_hours,
+    "announcement": merging.announcements,
     "rsvp": _rsvps,
     "reminder": _reminders,
     "attendee": _attendees,
@@ -400,6 +413,9 @@ RULES: dict[str, Rule | str] = {
     "ballot_key": "belongs to a poll",
     "secret_ballot": "names nobody; while the poll is open, the rule of “ballot” finds it by its tag",
     "loose_ballot": "holds ballots that belong to nobody",
+    "hearing": "is about rooms",
+    "wording": "holds the lab's own words",
+    "uploaded": "is about files the lab has sent to many",
     "event_series": "holds rules of repetition only",
     "event_room": "belongs to a chat, and goes where that goes",
     "received": "holds ids of updates only",

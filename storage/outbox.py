@@ -61,7 +61,17 @@ class Outbox(SQLModel, table=True):
     queued_at: datetime
 
 
+class Uploaded(SQLModel, table=True):
+    """What a messenger calls a file that was sent on it before; ``file`` names the file in an attachment's words."""
+
+    adapter: str = Field(primary_key=True)
+    file: str = Field(primary_key=True)
+    sent_as: str
+    at: datetime = Field(index=True)
+
+
 outbox_table = table_of(Outbox)
+uploaded_table = table_of(Uploaded)
 account_table = table_of(Account)
 
 
@@ -169,6 +179,14 @@ def showing(connection: Connection, subject: str, after: int = 0, most: int = 10
 _NEW = insert(outbox_table)
 
 
+_NEW_IDS = insert(outbox_table).returning(outbox_table.c.id, sort_by_parameter_order=True)
+
+
+def queue_and_name(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Messages to be sent, and their ids in the same order."""
+    return list(connection.execute(_NEW_IDS, rows).scalars())
+
+
 def queue_messages(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Messages to be sent; all rows have the same keys."""
     connection.execute(_NEW, rows)
@@ -202,6 +220,20 @@ def revise_all(connection: Connection, wanted: Sequence[tuple[int, str | None, s
     if wanted:
         rows = [{"b_row": row, "b_html": html, "b_choices": choices, "b_now": now} for row, html, choices in wanted]
         connection.execute(_REVISE, rows)
+
+
+def take_back_news(connection: Connection, chats: Any) -> None:
+    """What was to be told to many and has not been sent shall not arrive any more in these chats (ids, or a query)."""
+    connection.execute(
+        update(outbox_table)
+        .where(
+            outbox_table.c.chat_id.in_(chats),
+            outbox_table.c.bulk,
+            outbox_table.c.state == PENDING,
+            outbox_table.c.external.is_(None),
+        )
+        .values(html=None, choices=None, version=outbox_table.c.version + 1)
+    )
 
 
 class Due(NamedTuple):
@@ -357,3 +389,19 @@ def prune(connection: Connection, now: datetime) -> None:
         )
     )
     connection.execute(delete(outbox_table).where(over, outbox_table.c.queued_at < now - KEEP_CHOICES))
+    connection.execute(delete(uploaded_table).where(uploaded_table.c.at < now - KEEP_CHOICES))
+
+
+# -- files that are sent more than once ------------------------------------------------------------------------
+
+
+def sent_as(connection: Connection, adapter: str, file: str) -> str | None:
+    """What a messenger calls a file that was sent on it before."""
+    query = select(uploaded_table.c.sent_as).where(uploaded_table.c.adapter == adapter, uploaded_table.c.file == file)
+    return connection.execute(query).scalar_one_or_none()
+
+
+def remember_upload(connection: Connection, adapter: str, file: str, name: str, now: datetime) -> None:
+    """From now on this file need not be uploaded to this messenger again."""
+    connection.execute(delete(uploaded_table).where(uploaded_table.c.adapter == adapter, uploaded_table.c.file == file))
+    connection.execute(insert(uploaded_table), {"adapter": adapter, "file": file, "sent_as": name, "at": now})

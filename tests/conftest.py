@@ -228,6 +228,13 @@ class Community:
         await self.app.clock.catch_up()
         await self.settled()
 
+    async def minute(self) -> None:
+        """Let a minute pass in which not everything may come to rest."""
+        self.time.pass_by(60)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        await self.app.clock.catch_up()
+
     async def read(self, question: Any) -> Any:
         """Ask the database (or change it) with a function of a Session."""
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.adapters.memory import UNLIMITED
-from bot.pacer import BULK_SHARE, CHAT_WINDOW, GROUP_WINDOW, Pacer
+from bot.pacer import CHAT_WINDOW, CREEP, GROUP_WINDOW, SLOWER, SLOWEST, Pacer
 from bot.port import Limits
 from tests.conftest import ManualTime
 
@@ -24,11 +24,11 @@ class Post:
         self.pacer = Pacer(limits, self.time)
         self.sent: list[float] = []
 
-    def send(self, chat: int = 0, *, private: bool = True, bulk: bool = False) -> float:
+    def send(self, chat: int = 0, *, private: bool = True) -> float:
         """Wait until this may go, and let it go. Returns the moment."""
-        ready = max(self.pacer.ready_at(bulk), self.pacer.chat_ready_at(chat, private))
+        ready = max(self.pacer.ready_at(), self.pacer.chat_ready_at(chat, private))
         self.time.pass_by(max(0.0, ready - self.time.monotonic()))
-        self.pacer.take(chat, private, bulk)
+        self.pacer.take(chat, private)
         self.sent.append(self.time.monotonic())
         return self.sent[-1]
 
@@ -70,14 +70,28 @@ def test_a_late_timer_costs_no_throughput() -> None:
     assert post.sent[-1] - post.sent[0] <= 299 / 30 + 0.02
 
 
-def test_broadcasts_take_four_fifths_and_leave_the_rest_to_replies() -> None:
+def test_a_complaint_slows_down_once_for_all_that_was_under_way_and_the_pace_creeps_up_again() -> None:
     post = Post()
-    for chat in range(240):
-        post.send(chat, bulk=True)
-    assert abs((post.sent[-1] - post.sent[0]) - 239 / (30 * BULK_SHARE)) < 1e-6
-    assert BULK_SHARE == 0.8
-    now = post.time.monotonic()
-    assert post.send(999) - now <= 1 / 30 + 1e-6  # a reply does not wait for the broadcast's turn
+    post.send(1)
+    for _ in range(8):  # in flight together
+        post.pacer.too_fast()
+        post.pacer.pause(2)
+    assert post.pacer.pace == SLOWER
+    post.time.pass_by(2)
+    sent = [post.send(chat) for chat in range(2, 32)]
+    assert 29 / 30 < sent[-1] - sent[0] <= 29 / 30 / SLOWER
+    assert post.pacer.pace > SLOWER
+    post.time.pass_by((1 - SLOWER) / CREEP)
+    assert post.pacer.pace == 1.0
+
+
+def test_however_often_it_complains_the_bot_goes_on_at_a_tenth() -> None:
+    post = Post()
+    for _ in range(100):
+        post.pacer.too_fast()
+    assert post.pacer.pace == SLOWEST
+    sent = [post.send(chat) for chat in range(11)]
+    assert 2.5 < sent[-1] - sent[0] <= 10 / 3 + 1e-6
 
 
 def test_a_pause_holds_up_everything_until_it_is_over() -> None:
@@ -87,7 +101,7 @@ def test_a_pause_holds_up_everything_until_it_is_over() -> None:
     post.pacer.pause(12)
     post.pacer.pause(3)  # a shorter one does not end a longer one
     assert post.send(2) >= began + 12
-    assert post.send(3, bulk=True) >= began + 12
+    assert post.send(3) >= began + 12
 
 
 @settings(deadline=None)
@@ -109,12 +123,12 @@ def test_in_one_chat_no_window_ever_holds_more_than_its_share(
 
 
 @settings(deadline=None)
-@given(chats=st.lists(st.tuples(st.integers(0, 5), st.booleans(), st.floats(0, 2)), min_size=2, max_size=80))
-def test_over_all_chats_no_second_holds_more_than_the_rate(chats: list[tuple[int, bool, float]]) -> None:
+@given(chats=st.lists(st.tuples(st.integers(0, 5), st.floats(0, 2)), min_size=2, max_size=80))
+def test_over_all_chats_no_second_holds_more_than_the_rate(chats: list[tuple[int, float]]) -> None:
     post = Post(replace(UNLIMITED, rate=5.0))
-    for chat, bulk, pause in chats:
+    for chat, pause in chats:
         post.time.pass_by(pause)
-        post.send(chat, bulk=bulk)
+        post.send(chat)
     assert most_within(post.sent, 1) <= 6
     assert all(later >= earlier for earlier, later in pairwise(post.sent))
 

@@ -12,13 +12,16 @@ from sqlmodel import Session, SQLModel, select, update
 from bot.types import ChatRef
 from handlers.people import EXPORTED, NOTICE_VERSION
 from storage import erasure, people
+from storage.announcements import asking, subscribing, writing
+from storage.announcements.ledger import Delivery
 from storage.conversation import Chat
 from storage.engine import open_engine
 from storage.events import places, planning, reminding
 from storage.events.tables import State
 from storage.outbox import Outbox
 from storage.people import Account, Person, Role
-from storage.polls import asking, voting
+from storage.polls import asking as polls
+from storage.polls import voting
 from storage.polls.asking import Draft
 from storage.polls.tables import Secrecy
 from tests.conftest import Community, Resident
@@ -255,15 +258,15 @@ async def test_help_lists_what_this_person_may_do_here(lab: Community) -> None:
     everybody = {"/cancel", "/events", "/help", "/idea", "/ideas", "/language", "/privacy", "/start", "/stop"}
     everybody |= {"/close", "/poll", "/polls", "/vote"}
     await anna.says("/help")
-    assert commands_in(anna.sees) == everybody | {"/claim", "/link", "/me"}
+    assert commands_in(anna.sees) == everybody | {"/claim", "/link", "/me", "/topics"}
     await olga.says("/help")
-    assert commands_in(olga.sees) == everybody | {"/claim", "/event", "/link", "/me", "/status"}
+    assert commands_in(olga.sees) == everybody | {"/announce", "/claim", "/event", "/link", "/me", "/status", "/topics"}
     group = await group_of(lab, "anna", "olga")
     await olga.within(group).says("/language en")
     await anna.within(group).says("/help")
     assert commands_in(anna.within(group).sees) == everybody
     await olga.within(group).says("/help")
-    assert commands_in(olga.within(group).sees) == everybody | {"/event", "/status", "/team"}
+    assert commands_in(olga.within(group).sees) == everybody | {"/event", "/room", "/status", "/team"}
     assert olga.within(group).choices == []
 
 
@@ -586,6 +589,8 @@ async def lives(lab: Community, who: Resident) -> None:
             )
         )
     )
+    person, chat = await ids_of(lab, who)
+    await lab.read(lambda session: hear_and_announce(session, person, chat))
     await lab.settled()
     await lab.read(lambda session: takes_part_in_polls(session, who.name))
     person, chat = await ids_of(lab, who)
@@ -601,10 +606,23 @@ def takes_part_in_polls(session: Session, name: str) -> None:
     connection, person, now = session.connection(), account.person_id, account.created_at
     for secrecy in Secrecy:
         draft = Draft("Which evening?", ("Tue", "Wed"), secrecy=secrecy, proposals=True)
-        number = asking.ask(connection, draft, person, now, ZoneInfo("UTC"))
-        asking.place(connection, number, chat)
+        number = polls.ask(connection, draft, person, now, ZoneInfo("UTC"))
+        polls.place(connection, number, chat)
         voting.vote(connection, number, person, (1,), now)
-        asking.propose(session, number, person, "Thu", now)
+        polls.propose(session, number, person, "Thu", now)
+
+
+def hear_and_announce(session: Session, person: int, chat: int) -> None:
+    """An announcement of theirs that has come back to them, a question about it, and what they want to hear."""
+    now = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
+    one = writing.draft(session, author_id=person, chat_id=chat, locale="en", now=now)
+    session.add(
+        Delivery(announcement_id=one.number, chat_id=chat, person_id=person, adapter="memory", state="delivered")
+    )
+    asking.ask(session, one.number, person, "Where?", now)
+    subscribing.subscribe(session, person, "mobility", subscribing.Often.NOW)
+    subscribing.be_quiet(session, person, (21, 8))
+    subscribing.hear(session, chat, "mobility", True)
 
 
 def meets(session: Session, person: int, chat: int, now: datetime) -> None:

@@ -553,6 +553,10 @@ def dump(session: Session) -> str:
     for name, table in SQLModel.metadata.tables.items():
         columns = [column for column in table.c if column.name not in ("pseudonym", "handle", "link", "digest")]
         found[name] = [list(row) for row in session.connection().execute(table.select().with_only_columns(*columns))]
+    shown = [column.name for column in SQLModel.metadata.tables["outbox"].c]
+    for row in found["outbox"]:  # a card changes for everybody alike, whenever the clock's own ticks come
+        if row[shown.index("subject")] == "poll:1":
+            row[shown.index("version")] = "any"
     text = json.dumps(found, default=str, indent=1)
     return re.sub(r"poll_1_[\w-]+", "poll_1_link", text)
 

@@ -70,7 +70,11 @@ class Sent:
 
 # -- what can break ---------------------------------------------------------------------------------------------------
 
-Fault = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Fault = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
+
+
+async def fine(_request: web.Request) -> None:
+    """Nothing breaks: the right answer, before others that are not."""
 
 
 async def bad_gateway(_request: web.Request) -> web.StreamResponse:
@@ -355,8 +359,8 @@ class Homeserver:
         self.requests.append(Request(name, request.method, request.path, dict(request.query), body, time.monotonic()))
         self._tell()
         try:
-            if fault := self._fault(name):
-                return await fault(request)
+            if (fault := self._fault(name)) and (wrong := await fault(request)) is not None:
+                return wrong
             if name not in _OPEN and request.headers.get("Authorization") != f"Bearer {self.token}":
                 raise Refusal(401, "M_UNKNOWN_TOKEN", soft_logout=False)
             if handler is None:
@@ -475,10 +479,18 @@ class Homeserver:
 
     def _joined(self, room: _Room, start: int, initial: bool, limit: int) -> Json:
         new = [event for place, event in room.timeline if place >= start]
-        whole = initial or room.joined_at >= start or len(new) > limit
         earlier = len(room.timeline) - min(len(new), limit)
         shown = new[-limit:]
-        state = [event for event in room.state.values() if event not in shown] if whole else []
+        state = [event for event in room.state.values() if event not in shown]
+        if not (initial or room.joined_at >= start):
+            # Of a room that is known: what has changed in the part that is cut off, and who speaks in the other.
+            speak = [event.get("sender") for event in shown if isinstance(event, dict)]
+            cut_off = new[:-limit]
+            state = [
+                event
+                for event in state
+                if event in cut_off or (event["type"] == "m.room.member" and event["state_key"] in speak)
+            ]
         timeline = {"events": shown, "limited": len(new) > limit, "prev_batch": f"t{earlier}"}
         return {"timeline": timeline, "state": {"events": state}, "summary": {}, "unread_notifications": {}}
 

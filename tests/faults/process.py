@@ -15,6 +15,7 @@ import pytest
 from sqlmodel import Session
 
 from storage.engine import open_engine
+from tests.adapters.synapse import Account
 from tests.adapters.telegram_server import TOKEN, TelegramServer
 
 ROOT = Path(__file__).parent.parent.parent
@@ -131,6 +132,25 @@ class Labbot:
                 yield session
         finally:
             engine.dispose()
+
+
+class LabbotOnMatrix(Labbot):
+    """The same on Matrix, with rates that only the homeserver's own limits."""
+
+    def __init__(self, folder: Path, homeserver: str, account: Account, port: int, **settings: str) -> None:
+        super().__init__(folder, "", port)
+        telegram = [name for name in self.environment if name.startswith("LABBOT_TELEGRAM_")]
+        for name in telegram:
+            del self.environment[name]
+        self.environment |= {
+            "LABBOT_MATRIX_HOMESERVER": homeserver,
+            "LABBOT_MATRIX_USER": account.user_id,
+            "LABBOT_MATRIX_PASSWORD": account.password,
+            "LABBOT_MATRIX_RATE": "10000",
+            "LABBOT_MATRIX_BURST": "10000",
+            "LABBOT_MATRIX_REACTIONS": "0",
+            **settings,
+        }
 
 
 async def serving(server: TelegramServer) -> None:

@@ -16,7 +16,7 @@ from nio.crypto.attachments import decrypt_attachment
 from bot.adapters.matrix import account, keys, sending, signing
 from bot.adapters.matrix.account import Login
 from bot.adapters.matrix.encryption import ENCRYPTED, Encryption
-from bot.adapters.matrix.homeserver import Homeserver, Rejected, segments
+from bot.adapters.matrix.homeserver import CALL_TIMEOUT, Homeserver, Rejected, segments
 from bot.adapters.matrix.joining import Joining, Policy
 from bot.adapters.matrix.patience import Patience
 from bot.adapters.matrix.reading import ADAPTER, Account
@@ -32,7 +32,7 @@ MEGABYTE = 1024 * 1024
 SYNAPSE_RATE, SYNAPSE_BURST = 0.2, 10
 """Synapse's default for one account: messages a second over all rooms, and how many at once (``rc_message``)."""
 
-SPARED = 2
+SPARED = 1
 """How many of a burst are left unused: the server's clock and ours are two."""
 
 ROOMY = 5.0
@@ -63,7 +63,8 @@ class Matrix:
     ``login`` says which, ``folder`` holds its device's keys. ``invites`` is whose invitations are accepted (see
     ``Policy``), ``rate`` and ``burst`` what its homeserver allows, ``reactions`` whether choices are offered as
     reactions too (``None``: where the rate leaves room). ``reset`` replaces cross-signing keys that are not ours.
-    ``sleep`` and ``jitter`` time the pauses after a fault, ``poll`` is how long a sync waits for news in seconds.
+    ``sleep`` and ``jitter`` time the pauses after a fault, ``poll`` is how long a sync waits for news, and ``timeout``
+    how long any answer may take beyond that, in seconds.
     """
 
     name = ADAPTER
@@ -80,6 +81,7 @@ class Matrix:
         reset: bool = False,
         display_name: str | None = None,
         poll: float = POLL,
+        timeout: float = CALL_TIMEOUT,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -89,8 +91,8 @@ class Matrix:
             caption=4000,
             edits=True,
             rate=rate,
-            chat_rate=rate,
-            group_rate=rate,
+            chat_rate=max(rate, burst),  # only the sum over all rooms counts
+            group_rate=max(rate, burst),
             in_flight=IN_FLIGHT,
             bulk_in_flight=BULK_IN_FLIGHT,
             upload=50 * MEGABYTE,
@@ -106,6 +108,7 @@ class Matrix:
         self._reset = reset
         self._display_name = display_name
         self._poll = poll
+        self._timeout = timeout
         self._patience = Patience(sleep, jitter)
         self._connecting = asyncio.Lock()
         self._connected: Connected | None = None
@@ -149,10 +152,11 @@ class Matrix:
     async def _settle_in(self, session: account.Session) -> Connected:
         """Make a device that is logged in a trusted one, and put together what it works with."""
         homeserver, olm, user = session.homeserver, session.olm, session.account.user_id
+        homeserver.timeout = self._timeout
         trust = await signing.establish(olm, homeserver, self._folder, password=self._login.password, reset=self._reset)
         me = Account(user, await self._named(homeserver, user))
         log.info("matrix.connected", trusted=trust.trusted, explanation=trust.explanation)
-        rooms = Rooms(homeserver, user, olm.store.load_encrypted_rooms(), olm.store.save_encrypted_rooms)
+        rooms = Rooms(homeserver, user, olm.store.load_encrypted_rooms(), partial(keys.note_encrypted, olm))
         encryption = Encryption(olm, homeserver, rooms)
         joining = Joining(homeserver, rooms, user, Policy(self._invites, user), self._patience)
         return Connected(me, homeserver, rooms, encryption, joining, session)
@@ -303,6 +307,9 @@ class Matrix:
         """The room of a chat. Raises ``RetryLater`` and ``Undeliverable``."""
         try:
             here = await self._connect()
+        except (Refused, Rejected) as error:  # receiving ends with it, and tells the operator
+            raise RetryLater(60, str(error), everywhere=True) from None
+        try:
             if chat.id.startswith("@"):
                 begun = ChatRef(ADAPTER, await self._begin(here, chat.id))
                 raise Undeliverable("a private chat begins", moved_to=begun)

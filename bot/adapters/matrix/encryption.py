@@ -6,10 +6,9 @@ in as one transaction of the key store, before the sync's token is kept: after a
 
 import asyncio
 import json
-import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -19,9 +18,10 @@ from nio.crypto import Olm
 from nio.events import MegolmEvent, RoomKeyEvent, ToDeviceEvent
 from nio.events.misc import BadEvent, UnknownBadEvent
 from nio.events.to_device import ForwardedRoomKeyEvent, OlmEvent
-from peewee import PeeweeException
+from nio.store import MegolmInboundSessions, OlmSessions
 
 from bot.adapters.matrix.homeserver import Homeserver, segments
+from bot.adapters.matrix.keys import STORE_FAULTS
 from bot.adapters.matrix.rooms import Room, Rooms, text
 from bot.port import RetryLater
 
@@ -38,6 +38,13 @@ MOST_CLAIMS = 50
 """New conversations with unknown devices that one sync may make us begin: a stranger must not keep us busy."""
 
 
+MOST_CONVERSATIONS = 10
+"""Olm sessions kept of one device; the specification has clients drop the one that was not used for longest."""
+
+MOST_KEYS = 500
+"""Room keys kept of one device: a stranger must not fill memory and disk."""
+
+
 class Encryption:
     """What the account's device can read and write. ``olm`` holds its keys, ``homeserver`` those of others."""
 
@@ -48,17 +55,20 @@ class Encryption:
         self._sharing: dict[str, asyncio.Lock] = {}
         self._unanswered: dict[str, float] = {}
         self._asking = asyncio.Lock()
+        self._ahead = False
 
     # -- what a sync brings ---------------------------------------------------------------------------------
 
     def receive(self, answer: Mapping[str, Any]) -> set[tuple[str, str]]:
         """Take in a sync's keys. Returns the room and session id of each room key that came."""
         came: set[tuple[str, str]] = set()
+        events = _list(_dict(answer.get("to_device")).get("events"))
         with self._kept():
-            for event in _list(_dict(answer.get("to_device")).get("events")):
-                with suppress(_Malformed):
+            for event in events:
+                with self._guarded("matrix.key_unreadable"):
                     if (key := self._to_device(event)) is not None:
                         came.add(key)
+            self._tidy({text(_dict(event.get("content")).get("sender_key")) for event in events if _is_sealed(event)})
         lists = _dict(answer.get("device_lists"))
         changed = {user for kind in ("changed", "left") for user in _list(lists.get(kind)) if isinstance(user, str)}
         self.olm.users_for_key_query |= changed & self.olm.tracked_users
@@ -66,27 +76,61 @@ class Encryption:
 
     @contextmanager
     def _kept(self) -> Iterator[None]:
-        """One transaction of the key store. Raises ``RetryLater`` when that does not take it: full, or locked."""
+        """One transaction of the key store. Raises ``RetryLater`` when that does not take it: full, or locked.
+
+        A key that is used up in memory and not on disk would be lost when the same message comes again, so memory
+        goes back to what is on disk then.
+        """
         try:
+            if self._ahead:
+                self.olm.account = self.olm.store.load_account()
+                self.olm.load()
+                self._ahead = False
             with self.olm.store.database.atomic():
                 yield
-        except (PeeweeException, sqlite3.Error) as error:
-            raise RetryLater(5, f"the key store does not take it: {type(error).__name__}") from None
+        except BaseException as error:
+            self._ahead = True
+            if isinstance(error, STORE_FAULTS):
+                raise RetryLater(5, f"the key store does not take it: {type(error).__name__}") from None
+            raise
+
+    @contextmanager
+    def _guarded(self, fault: str) -> Iterator[None]:
+        """Skip what is malformed: one Olm message that names an unknown one-time key raises out of nio, others too."""
+        try:
+            yield
+        except STORE_FAULTS:
+            raise
+        except Exception as error:
+            log.info(fault, error=type(error).__name__)
 
     def _to_device(self, event: Any) -> tuple[str, str] | None:
         """One to-device event. Only keys matter: nothing else that a stranger can send is looked at."""
-        if not isinstance(event, dict) or event.get("type") != ENCRYPTED:
+        if not _is_sealed(event):
             return None
-        try:
-            parsed = ToDeviceEvent.parse_event(event)
-            opened = self.olm.handle_to_device_event(parsed) if isinstance(parsed, OlmEvent) else None
-        except Exception as error:
-            # One Olm message that names an unknown one-time key raises out of nio; others find other ways.
-            log.info("matrix.key_unreadable", error=type(error).__name__)
-            raise _Malformed from None
+        parsed = ToDeviceEvent.parse_event(event)
+        opened = self.olm.handle_to_device_event(parsed) if isinstance(parsed, OlmEvent) else None
         if isinstance(opened, RoomKeyEvent | ForwardedRoomKeyEvent):
             return opened.room_id, opened.session_id
         return None
+
+    def _tidy(self, senders: set[str]) -> None:
+        """Keep so much of these devices and no more; nio keeps all, and a place for each that it has never known."""
+        conversations, rooms = self.olm.session_store._entries, self.olm.inbound_group_store._entries
+        with self.olm.store.database.bind_ctx([OlmSessions, MegolmInboundSessions]):
+            for sender in senders:
+                sessions = sorted(conversations.pop(sender, []), key=lambda session: session.use_time, reverse=True)
+                if sessions:
+                    conversations[sender] = sessions[:MOST_CONVERSATIONS]
+                for session in sessions[MOST_CONVERSATIONS:]:
+                    OlmSessions.delete().where(OlmSessions.session_id == session.id).execute()
+                of_sender = [keys[sender] for keys in rooms.values() if sender in keys]
+                surplus = sum(len(keys) for keys in of_sender) - MOST_KEYS
+                for _ in range(surplus):
+                    keys = max(of_sender, key=len)
+                    id = next(iter(keys))
+                    del keys[id]
+                    MegolmInboundSessions.delete().where(MegolmInboundSessions.session_id == id).execute()
 
     def decrypt(self, room: str, event: Mapping[str, Any]) -> dict[str, Any] | None:
         """An encrypted event of a room as it was before, or ``None`` as long as its key is missing."""
@@ -200,15 +244,9 @@ class Encryption:
                 self.members_changed(room.id)
 
     def _known_devices(self, user: str, devices: Any) -> set[str]:
-        try:
-            response = KeysQueryResponse({user: devices}, {})
-            with self._kept():
-                self.olm.handle_response(response)
-        except RetryLater:
-            raise
-        except Exception as error:
-            log.info("matrix.devices_unreadable", error=type(error).__name__)
-            return set()
+        response = KeysQueryResponse({user: devices}, {})
+        with self._kept(), self._guarded("matrix.devices_unreadable"):
+            self.olm.handle_response(response)
         return set(response.changed)
 
     async def _claim(self, wanted: Mapping[str, Sequence[str]]) -> None:
@@ -217,17 +255,12 @@ class Encryption:
         answer = await self._homeserver.call("POST", segments("v3", "keys", "claim"), {"one_time_keys": asked})
         for user, devices in _dict(answer.get("one_time_keys")).items():
             for device, key in _dict(devices).items():
-                try:
-                    with self._kept():
-                        self.olm.handle_response(KeysClaimResponse({user: {device: key}}, {}))
-                except RetryLater:
-                    raise
-                except Exception as error:
-                    log.info("matrix.claim_unreadable", error=type(error).__name__)
+                with self._kept(), self._guarded("matrix.claim_unreadable"):
+                    self.olm.handle_response(KeysClaimResponse({user: {device: key}}, {}))
 
 
-class _Malformed(Exception):
-    """An event that only its sender understands."""
+def _is_sealed(event: Any) -> bool:
+    return isinstance(event, dict) and event.get("type") == ENCRYPTED
 
 
 def _dict(value: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -16,6 +17,9 @@ CALL_TIMEOUT = 30.0
 
 LONGEST_ANSWER = 64 * 1024 * 1024
 """Bytes of the longest answer that is read; a first sync of a busy account takes a few."""
+
+DEEPEST = 100
+"""Levels of nesting that an answer may have; what is nested deeper is read as null."""
 
 UNTOLD_PAUSE = 5.0
 """Seconds to pause when the homeserver says “too fast” and not for how long."""
@@ -126,22 +130,21 @@ class Homeserver:
             async with asyncio.timeout(timeout or self.timeout):
                 async with self._opened().request(method, url, data=data, headers=headers) as response:
                     status, told = response.status, response.headers.get("Retry-After", "")
-                    content = await response.content.read(LONGEST_ANSWER)
-                    if not response.content.at_eof():
-                        raise RetryLater(60, "the answer is longer than any should be")
+                    content = bytearray()
+                    async for chunk in response.content.iter_any():
+                        content += chunk
+                        if len(content) > LONGEST_ANSWER:
+                            raise RetryLater(60, "the answer is longer than any should be")
         except TimeoutError:
             raise RetryLater(0, "no answer in time", unsure=True) from None
         except aiohttp.ClientConnectorError as error:
             raise RetryLater(0, f"not reached: {type(error).__name__}") from None
         except (aiohttp.ClientError, OSError) as error:
             raise RetryLater(0, f"the connection broke: {type(error).__name__}", unsure=True) from None
-        return self._understood(status, content, told)
+        return self._understood(status, bytes(content), told)
 
     def _understood(self, status: int, content: bytes, told: str) -> Any:
-        try:
-            answer = json.loads(content)
-        except (ValueError, RecursionError):
-            answer = None
+        answer = _parsed(content)
         if status == 429 or (isinstance(answer, dict) and answer.get("errcode") == "M_LIMIT_EXCEEDED"):
             raise RetryLater(_delay(answer, told), "too fast for the homeserver", everywhere=True)
         if status >= 500 or not isinstance(answer, dict | list):
@@ -173,7 +176,38 @@ class Homeserver:
 
 def segments(*parts: str) -> str:
     """A path of these parts, each escaped as a whole: ids hold ``/``, ``#`` and ``:``."""
-    return "".join(f"/{quote(part, safe='')}" for part in parts)
+    return "".join(f"/{quote(part, safe='', errors='replace')}" for part in parts)
+
+
+_BRACKET = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]', re.DOTALL)
+
+
+def _parsed(content: bytes) -> Any:
+    """The JSON, ``None`` when it is none. An event nested too deep for the parser must not hide all the others."""
+    try:
+        try:
+            return json.loads(content)
+        except RecursionError:
+            return json.loads(_shallow(content))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _shallow(content: bytes) -> bytes:
+    """The same JSON with null for what is nested too deep."""
+    parts: list[bytes] = []
+    depth = begin = 0
+    for bracket in _BRACKET.finditer(content):
+        match bracket[0]:
+            case b"[" | b"{":
+                depth += 1
+                if depth == DEEPEST:
+                    parts += content[begin : bracket.start()], b"null"
+            case b"]" | b"}":
+                if depth == DEEPEST:
+                    begin = bracket.end()
+                depth -= 1
+    return b"".join((*parts, content[begin:]))
 
 
 def _delay(answer: Any, told: str) -> float:

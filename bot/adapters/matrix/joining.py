@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -15,6 +16,12 @@ log = structlog.get_logger()
 
 AT_ONCE = 5
 """Rooms that are joined or left at the same time; over federation one may take a minute."""
+
+LONGEST_PAUSE = 900.0
+"""Seconds between two tries to join the same room at most: its server may be gone for ever."""
+
+MOST_INVITATIONS = 1000
+"""Rooms still to be joined or left that are remembered; whoever asks beyond that has to ask again."""
 
 Invitations = dict[str, list[str]]
 """Rooms still to be joined, and for each: a server to join it by, and who wants to chat directly (or "")."""
@@ -61,7 +68,9 @@ class Joining:
             if event.get("state_key") != self._me or content.get("membership") != "invite":
                 continue
             inviter = text(event.get("sender"))
-            if self._policy.welcomes(inviter):
+            if len(invitations) >= MOST_INVITATIONS:
+                log.warning("matrix.too_many_invitations", most=MOST_INVITATIONS)
+            elif self._policy.welcomes(inviter):
                 invitations[id] = [server_of(inviter), inviter if content.get("is_direct") is True else ""]
                 self._hopeless.discard(id)
             else:
@@ -78,7 +87,7 @@ class Joining:
 
     def leave(self, id: str) -> None:
         """Leave a room, or decline to come."""
-        if id not in self._tasks:
+        if id not in self._tasks and len(self._tasks) < 2 * MOST_INVITATIONS:
             self._begin(id, self._leave(id))
 
     async def mark_direct(self, user: str, id: str) -> None:
@@ -106,28 +115,28 @@ class Joining:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _begin(self, id: str, work: Coroutine[Any, Any, None]) -> None:
-        async def limited() -> None:
+        async def quietly() -> None:
             try:
-                async with self._places:
-                    await work
+                await work
             except Refused:
                 pass  # the sync hears it too, and tells the operator
             finally:
                 work.close()
 
-        task = asyncio.create_task(limited())
+        task = asyncio.create_task(quietly())
         self._tasks[id] = task
         task.add_done_callback(lambda _: self._tasks.pop(id, None))
 
     async def _join(self, id: str, via: str, direct: str) -> None:
         async def join() -> None:
-            if direct:
-                await self.mark_direct(direct, id)
-            query = {"server_name": via, "via": via} if via else None
-            await self._homeserver.call("POST", segments("v3", "join", id), query=query, timeout=120)
+            async with self._places:  # only for this try: five that fail for ever must not hold up the others
+                if direct:
+                    await self.mark_direct(direct, id)
+                query = {"server_name": via, "via": via} if via else None
+                await self._homeserver.call("POST", segments("v3", "join", id), query=query, timeout=120)
 
         try:
-            await self._patience.outlast(join)
+            await self._patience.outlast(join, LONGEST_PAUSE)
         except Rejected as error:
             # Over federation a refusal may be a server's mood, but one that is repeated for ever helps nobody.
             log.warning("matrix.not_joined", reason=str(error))
@@ -135,8 +144,11 @@ class Joining:
 
     async def _leave(self, id: str) -> None:
         for step in ("leave", "forget"):
-            path = segments("v3", "rooms", id, step)
             try:
-                await self._patience.outlast(lambda path=path: self._homeserver.call("POST", path))  # type: ignore[misc]
+                await self._patience.outlast(partial(self._depart, id, step), LONGEST_PAUSE)
             except Rejected as error:
                 log.info("matrix.not_left", step=step, reason=str(error))
+
+    async def _depart(self, id: str, step: str) -> None:
+        async with self._places:
+            await self._homeserver.call("POST", segments("v3", "rooms", id, step))

@@ -1,10 +1,13 @@
 """The device's own keys on the server: identity keys, one-time keys, and a fallback key for when those run out."""
 
-from collections.abc import Mapping
+import sqlite3
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from canonicaljson import encode_canonical_json
 from nio.crypto import Olm
+from peewee import PeeweeException
 
 from bot.adapters.matrix.homeserver import Homeserver, Rejected, segments
 from bot.port import Refused, RetryLater
@@ -15,6 +18,10 @@ UPLOAD = segments("v3", "keys", "upload")
 
 COLLISIONS = 20
 """How many stocks of one-time keys are passed over in one go when the server knows others by their names."""
+
+
+STORE_FAULTS = (PeeweeException, sqlite3.Error)
+"""What the key store raises when it is full, locked or may not be written."""
 
 
 async def query(homeserver: Homeserver, user_id: str) -> dict[str, Any]:
@@ -63,7 +70,7 @@ async def _upload(olm: Olm, homeserver: Homeserver, left: int, *, rotate: bool) 
             account.generate_one_time_keys(missing)
         if (rotate or first) and not own.fallback_key:
             own.generate_fallback_key()
-        olm.save_account()  # before anybody can use them: we would be deaf to whoever uses a key that we do not hold
+        _save(olm)  # before anybody can use them: we would be deaf to whoever uses a key that we do not hold
         fallback = {name: key.to_base64() for name, key in own.fallback_key.items()}
         body = {
             "one_time_keys": _signed(olm, account.one_time_keys["curve25519"]),
@@ -78,14 +85,30 @@ async def _upload(olm: Olm, homeserver: Homeserver, left: int, *, rotate: bool) 
                 raise
             # An older copy of the store was brought back: the server has these names from the newer one.
             account.mark_keys_as_published()
-            olm.save_account()
+            _save(olm)
             continue
         account.mark_keys_as_published()
         account.shared = True
         olm.uploaded_key_count = _left(answer.get("one_time_key_counts"))
-        olm.save_account()
+        _save(olm)
         return
     raise RetryLater(1, "the homeserver knows other one-time keys by the names of ours")
+
+
+def note_encrypted(olm: Olm, rooms: list[str]) -> None:
+    """Keep that these rooms are encrypted. Raises ``RetryLater`` when the key store does not take it."""
+    _write(partial(olm.store.save_encrypted_rooms, rooms))
+
+
+def _save(olm: Olm) -> None:
+    _write(olm.save_account)
+
+
+def _write(write: Callable[[], object]) -> None:
+    try:
+        write()
+    except STORE_FAULTS as error:
+        raise RetryLater(5, f"the key store does not take it: {type(error).__name__}") from None
 
 
 def _left(counts: Any) -> int:

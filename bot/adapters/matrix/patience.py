@@ -20,14 +20,14 @@ class Patience:
         self.sleep = sleep
         self._random = random
 
-    async def outlast(self, ask: Callable[[], Awaitable[T]]) -> T:
+    async def outlast(self, ask: Callable[[], Awaitable[T]], longest: float = LONGEST_PAUSE) -> T:
         """The answer, however long it takes. Only ``Refused`` and ``Rejected`` are passed on."""
         attempt = 0
         while True:
             try:
                 answer = await ask()
             except RetryLater as error:
-                pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(attempt, 10)) * (0.5 + self._random() / 2)
+                pause = min(longest, FIRST_PAUSE * 2.0 ** min(attempt, 12)) * (0.5 + self._random() / 2)
                 pause = max(pause, error.after)
                 attempt += 1
                 log.warning("matrix.call_failed", fault=error.reason, attempt=attempt, pause=round(pause, 1))

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -15,7 +17,7 @@ from bot.adapters.matrix.homeserver import Homeserver, Rejected, segments
 from bot.adapters.matrix.joining import Invitations, Joining, server_of
 from bot.adapters.matrix.patience import FIRST_PAUSE, Patience
 from bot.adapters.matrix.reading import ADAPTER, Account, kept, read, when
-from bot.adapters.matrix.rooms import Room, Rooms, text
+from bot.adapters.matrix.rooms import Room, Rooms, is_id, text
 from bot.port import RetryLater
 from bot.types import Actor, Batch, ChatRef, Garbled, Joined, Left, Moved, Unreadable, Update
 
@@ -23,9 +25,6 @@ log = structlog.get_logger()
 
 POLL = 30.0
 """Seconds a sync waits for news."""
-
-MARGIN = 15.0
-"""Seconds beyond that before a silent connection counts as dead."""
 
 FIRST_SYNC = 300.0
 """Seconds the very first sync may take: it describes every room."""
@@ -38,7 +37,7 @@ PAGE = 500
 """Events of a gap that are asked for at once."""
 
 MOST_WAITING = 1000
-"""Undecryptable messages that are remembered; with more, the oldest are given up."""
+"""Undecryptable messages that are remembered."""
 
 KEEP_WAITING = 30 * 86400
 """Seconds an undecryptable message waits for its key."""
@@ -46,11 +45,11 @@ KEEP_WAITING = 30 * 86400
 HINT_EVERY = 3600
 """Seconds between two hints in one room that something could not be read."""
 
-LONGEST_ID = 255
-"""Characters of an event id (spec, size limits)."""
-
 MOST_UNKNOWN = 200
 """Events before our invitation was found that are looked through in a room we have just joined."""
+
+NEWS = ("rooms", "to_device", "device_lists", "account_data")
+"""Those parts of a sync's answer that it is asked for."""
 
 FILTER = json.dumps(
     {
@@ -88,11 +87,13 @@ class Place:
             return cls()
         try:
             stored = json.loads(cursor)
-            waiting = [
-                (str(room), str(event), str(session), float(at)) for room, event, session, at in stored["waiting"]
-            ]
-            return cls(stored["since"], stored["invites"], waiting, stored["hinted"])
-        except (ValueError, TypeError, KeyError):
+            return cls(
+                None if stored["since"] is None else str(stored["since"]),
+                {str(room): [str(via), str(direct)] for room, (via, direct) in stored["invites"].items()},
+                [(str(room), str(event), str(session), float(at)) for room, event, session, at in stored["waiting"]],
+                {str(room): float(at) for room, at in stored["hinted"].items()},
+            )
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             log.warning("matrix.cursor_ignored")
             return cls()
 
@@ -101,8 +102,13 @@ class Place:
         return json.dumps(asdict(self), separators=(",", ":"))
 
     def prune(self, now: float) -> None:
-        """Give up what has waited too long."""
-        self.waiting = [entry for entry in self.waiting if entry[3] > now - KEEP_WAITING][-MOST_WAITING:]
+        """Give up what has waited too long, and of too much the oldest of whichever room has most."""
+        self.waiting = [entry for entry in self.waiting if entry[3] > now - KEEP_WAITING]
+        rooms = Counter(entry[0] for entry in self.waiting)
+        while len(self.waiting) > MOST_WAITING:
+            [(fullest, _)] = rooms.most_common(1)
+            self.waiting.remove(next(entry for entry in self.waiting if entry[0] == fullest))
+            rooms[fullest] -= 1
         self.hinted = {room: at for room, at in self.hinted.items() if at > now - HINT_EVERY}
 
 
@@ -135,13 +141,12 @@ class Receiving:
         self._joining.follow(place.invites)
         while True:
             first = place.since is None
-            answer = await self._patience.outlast(partial(self._sync, place.since))
+            answer, seconds = await self._patience.outlast(partial(self._sync, place.since))
             happened = _Happened(datetime.now(UTC))
             await self._take_in(answer, place, happened)
             since = text(answer.get("next_batch")) or place.since
             told = bool(happened.updates) or bool(_dict(answer.get("rooms")))
-            if since == place.since and not told:
-                await self._patience.sleep(FIRST_PAUSE)  # a server that does not wait must not make us spin
+            spins = since == place.since or (seconds < FIRST_PAUSE and not _tells(answer))
             place.since = since
             place.prune(happened.now.timestamp())
             if first or told:
@@ -151,13 +156,21 @@ class Receiving:
             self._joining.follow(place.invites)
             for id in happened.over:
                 self._joining.leave(id)
+            if spins and (not first or since is None):
+                await self._patience.sleep(FIRST_PAUSE)  # a server that does not wait must not hurry us either
 
-    async def _sync(self, since: str | None) -> dict[str, Any]:
+    async def _sync(self, since: str | None) -> tuple[dict[str, Any], float]:
+        """One sync, and the seconds it took."""
+        began = time.monotonic()
         query = {"filter": FILTER, "timeout": "0" if since is None else str(round(self._poll * 1000))}
         if since is None:
-            return await self._homeserver.call("GET", "/v3/sync", query=query, timeout=FIRST_SYNC)
-        query["since"] = since
-        return await self._homeserver.call("GET", "/v3/sync", query=query, timeout=self._poll + MARGIN)
+            answer = await self._homeserver.call("GET", "/v3/sync", query=query, timeout=FIRST_SYNC)
+        else:
+            query["since"] = since
+            answer = await self._homeserver.call(
+                "GET", "/v3/sync", query=query, timeout=self._poll + self._homeserver.timeout
+            )
+        return answer, time.monotonic() - began
 
     async def _take_in(self, answer: Mapping[str, Any], place: Place, happened: "_Happened") -> None:
         first = place.since is None
@@ -193,9 +206,11 @@ class Receiving:
     ) -> tuple[list[dict[str, Any]], Room | None]:
         """A room's new events, oldest first and without gaps, and the room as it is after them."""
         timeline = _dict(told.get("timeline"))
-        events = [event for event in _list(timeline.get("events")) if isinstance(event, dict)]
+        events = _events(timeline.get("events"))
         state = [event for event in _list(_dict(told.get("state")).get("events")) if isinstance(event, dict)]
-        new = not first and any(self._is_arrival(event) for event in (*state, *events))
+        # With lazy loading our own membership may stand in any state; only a room that is new brings all of its state.
+        whole = any(event.get("type") == "m.room.create" for event in state)
+        new = not first and any(self._is_arrival(event) for event in (*(state if whole else ()), *events))
         if timeline.get("limited") and not first:
             self._rooms.forget(id)
             self._encryption.members_changed(id)
@@ -229,12 +244,12 @@ class Receiving:
             except Rejected as error:
                 log.warning("matrix.gap_closed", reason=str(error))
                 break
-            chunk = [event for event in _list(page.get("chunk")) if isinstance(event, dict)]
-            found += chunk
+            chunk = _list(page.get("chunk"))
+            found += _events(chunk)
             end = text(page.get("end"))
             if not chunk or not end or end == start:
                 break
-            if stop is None and (len(found) >= MOST_UNKNOWN or any(self._is_invitation(event) for event in chunk)):
+            if stop is None and (len(found) >= MOST_UNKNOWN or any(self._is_invitation(event) for event in found)):
                 break
             start = end
         found.reverse()
@@ -313,9 +328,9 @@ class Receiving:
         return before if before.successor == room.id else None
 
     def _event(self, event: dict[str, Any], room: Room, place: Place, happened: "_Happened") -> None:
-        key = event.get("event_id")
-        if not isinstance(key, str) or not 0 < len(key) <= LONGEST_ID or event.get("sender") == self._me.user:
+        if not is_id(event.get("event_id")) or event.get("sender") == self._me.user:
             return
+        key: str = event["event_id"]
         try:
             opened: dict[str, Any] | None = event
             if event.get("type") == ENCRYPTED and "state_key" not in event:
@@ -357,6 +372,7 @@ class Receiving:
                 continue
             place.waiting.remove(entry)
             self._event(opened, room, place, happened)
+        self._tried &= {entry[1] for entry in place.waiting}
 
     def _about(self, actor: str, event: Mapping[str, Any], room: Room) -> dict[str, Any]:
         return {
@@ -373,7 +389,7 @@ class Receiving:
         self._rooms.forget(id)
         for event in _list(_dict(told.get("timeline")).get("events")):
             if isinstance(event, dict) and event.get("state_key") == self._me.user:
-                key = text(event.get("event_id")) or f"left:{id}"
+                key = event["event_id"] if is_id(event.get("event_id")) else f"left:{id}"
                 actor = Actor(text(event.get("sender")) or self._me.user, anonymous=True)
                 happened.add(Left(key, ChatRef(ADAPTER, id), actor, happened.now, False), event)
 
@@ -405,6 +421,16 @@ class _Happened:
 
 def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _tells(answer: Mapping[str, Any]) -> bool:
+    """Whether a sync had a reason to answer at once."""
+    return any(any(_dict(answer.get(part)).values()) for part in NEWS)
+
+
+def _events(value: Any) -> list[dict[str, Any]]:
+    """Those events of a timeline that have an id."""
+    return [event for event in _list(value) if isinstance(event, dict) and is_id(event.get("event_id"))]
 
 
 def _list(value: Any) -> list[Any]:

@@ -10,6 +10,9 @@ from bot.adapters.matrix.homeserver import Homeserver
 MOST_ROOMS = 2000
 """Rooms whose state is remembered; one that is forgotten is asked for again."""
 
+LONGEST_ID = 255
+"""Characters of an event's or a room's id (spec, size limits)."""
+
 CREATORS_RULE = 12
 """The room version from which on creators stand above all power levels (MSC4289)."""
 
@@ -53,7 +56,7 @@ class Room:
             case "m.room.create", "":
                 self._create(text(event.get("sender")), content)
             case "m.room.tombstone", "" if self.may(text(event.get("sender")), "m.room.tombstone"):
-                self.successor = text(content.get("replacement_room")) or None
+                self.successor = room_id(content.get("replacement_room"))
         return False
 
     @property
@@ -96,9 +99,9 @@ class Room:
 
     def _create(self, sender: str, content: Mapping[str, Any]) -> None:
         version = text(content.get("room_version"))
-        self._creators_rule = version.isdecimal() and int(version) >= CREATORS_RULE
+        self._creators_rule = version.isdecimal() and len(version) < 5 and int(version) >= CREATORS_RULE
         before = content.get("predecessor")
-        self.predecessor = text(before.get("room_id")) or None if isinstance(before, dict) else None
+        self.predecessor = room_id(before.get("room_id")) if isinstance(before, dict) else None
         more = content.get("additional_creators")
         self._creators = frozenset([sender, *(user for user in _items(more) if isinstance(user, str))])
 
@@ -107,7 +110,7 @@ class Rooms:
     """The rooms we know of, and where to learn of others.
 
     ``encrypted`` are those that were ever seen encrypted, and ``keep`` is told of each new one: a homeserver that later
-    hides the fact must not get words in the clear.
+    hides the fact must not get words in the clear. It raises ``RetryLater`` when it cannot be kept.
     """
 
     def __init__(
@@ -117,13 +120,15 @@ class Rooms:
         self._homeserver = homeserver
         self._me = me
         self._encrypted = set(encrypted)
+        self._unkept: set[str] = set()
         self._keep = keep
         self._rooms: dict[str, Room] = {}
         self._asking: dict[str, asyncio.Task[Room]] = {}
         self._stale: set[str] = set()
 
     async def get(self, id: str) -> Room:
-        """The room, asked for if it is not remembered. Raises as ``Homeserver.call`` does."""
+        """The room, asked for if it is not remembered. Raises as ``Homeserver.call`` and ``keep`` do."""
+        self._keep_new()
         if (room := self._rooms.get(id)) is not None:
             return room
         if id not in self._asking:
@@ -144,6 +149,7 @@ class Rooms:
                 room.apply(event)
         room.direct = room.direct or self.is_direct(id)
         self._note(room)
+        self._keep_new()
         if len(self._rooms) >= MOST_ROOMS:
             del self._rooms[next(iter(self._rooms))]
         self._rooms[id] = room
@@ -164,8 +170,13 @@ class Rooms:
 
     def _note(self, room: Room) -> None:
         if room.encrypted and room.id not in self._encrypted:
-            self._keep([room.id])
             self._encrypted.add(room.id)
+            self._unkept.add(room.id)
+
+    def _keep_new(self) -> None:
+        if self._unkept:
+            self._keep([*self._unkept])
+            self._unkept.clear()
 
     def forget(self, id: str) -> None:
         """What is remembered of a room may be wrong."""
@@ -196,16 +207,26 @@ def text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
+def room_id(value: Any) -> str | None:
+    """A value of an event that should be a room's id."""
+    return value if isinstance(value, str) and value.startswith("!") and is_id(value) else None
+
+
+def is_id(value: Any) -> bool:
+    """Whether this can be an id at all: every database and every path takes it."""
+    return isinstance(value, str) and 0 < len(value) <= LONGEST_ID and value.isprintable()
+
+
 def _items(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
 def _number(value: Any, otherwise: float) -> float:
     """A power level; old rooms hold them as text."""
-    if isinstance(value, bool):
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         return otherwise
-    if isinstance(value, int | float):
-        return float(value)
-    if isinstance(value, str) and value.strip().lstrip("+-").isdecimal():
-        return float(value)
-    return otherwise
+    try:
+        level = float(value)
+    except (ValueError, OverflowError):
+        return otherwise
+    return level if math.isfinite(level) else otherwise

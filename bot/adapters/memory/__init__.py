@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 
-from bot.port import Button, Command, Limits, Rendered, Sent, Undeliverable
+from bot.port import Button, Command, Limits, Rendered, RetryLater, Sent, Undeliverable, Upload
 from bot.types import (
     Actor,
     Batch,
@@ -75,7 +75,8 @@ class Memory:
     """The messenger. Its log of updates outlives the bot, so a bot that stops can start again on it.
 
     ``faults`` are raised by the next deliveries, oldest first; a fault may be a function that is given the
-    delivery and raises or lets it pass. ``pause`` holds deliveries up while it is set.
+    delivery and raises or lets it pass. ``gate`` holds deliveries up while it is not set, while it is ``down`` none
+    gets through, and new messages with the words ``unwanted`` are not taken.
     """
 
     def __init__(
@@ -93,6 +94,9 @@ class Memory:
         self.gate = asyncio.Event()
         self.gate.set()
         self.sends = 0
+        self.uploads = 0
+        self.down = False
+        self.unwanted: str | None = None
         self._delivered: dict[str, str] = {}
         self._log: list[Update | Unreadable] = []
         self._confirmed = 0
@@ -144,6 +148,7 @@ class Memory:
                 reply_to=None if reply_to is None else MessageRef(chat, reply_to),
                 files=tuple(sent),
                 mentioned=mentioned,
+                quoted=next((seen.html for seen in self.chats[chat.id].messages if seen.id == reply_to), ""),
             )
         )
         return message
@@ -245,7 +250,10 @@ class Memory:
         if key in self._delivered:  # like Matrix's transaction ids: a repeated send is one message
             return Sent(MessageRef(chat, self._delivered[key]))
         self._fault(key)
+        if self.unwanted is not None and self.unwanted in message.html:
+            raise Undeliverable("refused")
         place = self._open(chat)
+        file, name = self._taken(message.upload)
         seen = Seen(
             f"{next(self._ids)}",
             message.html,
@@ -255,12 +263,25 @@ class Memory:
             message.reply_to,
             chat.thread,
             message.question,
-            None if message.upload is None else (message.upload.name, message.upload.content),
+            file,
             [message.html],
         )
         place.messages.append(seen)
         self._delivered[key] = seen.id
-        return Sent(MessageRef(chat, seen.id))
+        return Sent(MessageRef(chat, seen.id), name)
+
+    def _taken(self, upload: Upload | None) -> tuple[tuple[str, bytes] | None, str | None]:
+        """A file that was sent: what it holds, and what it is called when it is sent again."""
+        if upload is None:
+            return None, None
+        if upload.sent_as is not None:
+            if upload.sent_as not in self.files:
+                raise Undeliverable("wrong file identifier")
+            return (upload.name, self.files[upload.sent_as]), upload.sent_as
+        self.uploads += 1
+        name = f"upload-{self.uploads}"
+        self.files[name] = upload.content
+        return (upload.name, upload.content), name
 
     async def edit(self, target: MessageRef, message: Rendered, key: str) -> None:
         await self.gate.wait()
@@ -293,6 +314,8 @@ class Memory:
         return
 
     def _fault(self, key: str) -> None:
+        if self.down:
+            raise RetryLater(2, "no connection", everywhere=True)
         if self.faults:
             fault = self.faults.popleft()
             if isinstance(fault, Exception):

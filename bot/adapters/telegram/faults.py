@@ -41,7 +41,7 @@ def translate(error: TelegramError, chat: ChatRef) -> RetryLater | Undeliverable
     """
     match error:
         case Flood():
-            return RetryLater(error.after, reason(error), everywhere=not is_group(chat))
+            return RetryLater(error.after, reason(error), everywhere=not is_group(chat), too_fast=True)
         case ChatMigrated():
             return Undeliverable("the group has a new id", moved_to=ChatRef(chat.adapter, str(error.new_chat_id)))
         case Forbidden():

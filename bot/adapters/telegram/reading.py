@@ -78,8 +78,15 @@ def _said(key: str, message: telegram.Message, me: Account) -> Said | Moved | No
         _reply_to(message, chat),
         files,
         words.mentioned,
+        _quoted(message),
         title=title,
     )
+
+
+def _quoted(message: telegram.Message) -> str:
+    """The text of the message this one answers."""
+    answered = message.reply_to_message
+    return "" if answered is None else answered.text or answered.caption or ""
 
 
 def _edited(key: str, message: telegram.Message, me: Account) -> Edited | None:

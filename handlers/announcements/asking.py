@@ -1,0 +1,128 @@
+"""A reply to an announcement is a question to the team, and a reply of the team's is its answer."""
+
+from bot.router import Router
+from bot.turn import Turn
+from bot.types import Choice, Lines, Message, T, Text, Verbatim
+from storage import conversation
+from storage.announcements import asking, writing
+from storage.announcements.asking import LONGEST_QUESTION, Question
+from storage.announcements.writing import NotThere
+from storage.people import Person, Role
+
+router = Router()
+
+
+@router.reply("announcement")
+def ask(turn: Turn, text: str, number: str) -> None:
+    """Somebody answers an announcement in their private chat; what people say to each other in a room is theirs."""
+    if not turn.chat.private:
+        return
+    try:
+        announcement = writing.find(turn.db, number)
+    except NotThere:
+        return
+    if not text:
+        turn.say(T("I can pass on words only. Please write your question."))
+    elif len(text) > LONGEST_QUESTION:
+        turn.say(
+            T("That is {n} characters, and {most} fit. Can you say it shorter?", n=len(text), most=LONGEST_QUESTION)
+        )
+    else:
+        pass_on(turn, asking.ask(turn.db, announcement.number, turn.person.id, text, turn.now))
+
+
+def pass_on(turn: Turn, question: Question) -> None:
+    """Bring a question to the team, and tell who asked it."""
+    rooms = conversation.team_chats(turn.connection)
+    if not rooms:  # whoever wrote the announcement is the team, then
+        author = writing.find(turn.db, question.announcement_id).author_id
+        rooms = [
+            chat
+            for chat, _ in conversation.private_chats(
+                turn.connection, [] if author is None else [author], turn.lab.limits
+            )
+        ]
+    if not rooms:
+        turn.say(T("Nobody of the lab's team can be reached at the moment. Please ask again later."))
+        return
+    for chat in rooms:
+        turn.tell(chat, card(turn, question))
+    person = turn.db.get_one(Person, question.person_id)
+    sign = []
+    if person.name:
+        sign = [Choice(T("Tell them my name, {name}", name=person.name), "question.sign", (str(question.number),))]
+    turn.say(
+        T(
+            "I have passed your question on to the lab's team, under your pseudonym “{name}”. The answer comes here.",
+            name=person.pseudonym,
+        ),
+        *sign,
+    )
+
+
+def card(turn: Turn, question: Question) -> Message:
+    """A question as the team sees it."""
+    person = turn.db.get_one(Person, question.person_id)
+    name = person.name if question.named and person.name else person.pseudonym
+    parts: list[Text] = [
+        T(
+            "Question {question} on announcement {number}, by {name}:",
+            question=str(question.number),
+            number=str(question.announcement_id),
+            name=name,
+        ),
+        Verbatim(question.text),
+    ]
+    if question.answers:
+        parts.append(T("It is answered."))
+    parts.append(T("To answer, reply to this message."))
+    return Message(Lines(parts, "\n\n"), subject=f"question:{question.number}")
+
+
+@router.press("question.sign")
+def sign(turn: Turn, number: str) -> None:
+    question = asking.find(turn.db, number)
+    if question is None or question.person_id != turn.person.id:
+        turn.toast(T("This button is out of date. Write /help for the menu."))
+        return
+    question.named = True
+    turn.db.add(question)
+    turn.db.flush()
+    keep_cards_true(turn, question)
+    turn.replace(T("The team reads your name now."))
+
+
+def keep_cards_true(turn: Turn, question: Question) -> None:
+    """The cards in the team's rooms show a question as it is now."""
+    for room in conversation.team_chats(turn.connection):
+        turn.edit_copies(f"question:{question.number}", room, card(turn, question))
+
+
+@router.reply("question")
+def answer(turn: Turn, text: str, number: str) -> None:
+    """The team answers; or who asked goes on asking."""
+    question = asking.find(turn.db, number)
+    if question is None:
+        turn.say(T("Whoever asked this has left."))
+        return
+    if turn.person.id == question.person_id and turn.chat.private:
+        ask(turn, text, str(question.announcement_id))
+        return
+    if not turn.may(Role.MODERATOR):
+        turn.say(T("Only the lab's organisers can do that."))
+        return
+    if not text or len(text) > LONGEST_QUESTION:
+        turn.say(T("Please write 1 to {most} characters.", most=LONGEST_QUESTION))
+        return
+    reached = list(conversation.private_chats(turn.connection, [question.person_id], turn.lab.limits))
+    if not reached:
+        turn.say(T("Whoever asked this cannot be reached any more."))
+        return
+    asking.answered(turn.db, question)
+    for chat, _ in reached:
+        turn.tell(
+            chat,
+            Message(Lines([T("The lab answers your question:"), Verbatim(text)], "\n\n"), subject=f"question:{number}"),
+        )
+    keep_cards_true(turn, question)
+    turn.say(T("Your answer is on its way."))

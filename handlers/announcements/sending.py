@@ -1,0 +1,299 @@
+"""Sending: what happens to an announcement from the press on Send to its report."""
+
+from collections import defaultdict
+from datetime import datetime, timedelta
+
+from bot.router import Router
+from bot.turn import Turn
+from bot.types import Formatted, Message, T, Text
+from handlers.announcements.markdown import formatted
+from handlers.announcements.words import copy, progress
+from storage.announcements import audience, ledger, writing
+from storage.announcements.ledger import (
+    DELIVERED,
+    HELD,
+    LEAVING,
+    QUEUED,
+    TAKEN_BACK,
+    UNREACHABLE,
+    WAITING,
+    WITHDRAWN,
+    Change,
+    Copy,
+)
+from storage.announcements.subscribing import NIGHT, Often, digest_at, wakes_at
+from storage.announcements.writing import Announcement, NotThere, Status
+from storage.people import Role
+
+router = Router()
+
+LOOK = timedelta(seconds=1)
+"""How often the ledger looks at the outbox while copies are on their way."""
+
+IDLE_LOOK = timedelta(seconds=30)
+"""The same while nothing can be done: a messenger that is not connected."""
+
+AHEAD = 3.0
+"""Seconds that the outbox is fed ahead of the messenger's rate: what still goes out after a pause."""
+
+LEAST, MOST = 8, 1000
+"""Copies in the outbox of one messenger, whatever its rate."""
+
+TELL_EVERY = timedelta(seconds=3)
+"""How often the organiser's message is changed."""
+
+PATIENCE = timedelta(minutes=2)
+"""How long nothing may move before the organiser hears of it."""
+
+TOO_MANY_FAILED = 10
+"""From so many refusals on, if they are more than a tenth of all, the sending pauses and the organiser is asked."""
+
+RETRACTABLE = timedelta(hours=47)
+"""Messengers let a bot take away what is younger; Telegram: 48 hours. What is older is changed instead."""
+
+TAKEN_AWAY = T("The lab has taken this announcement back.")
+
+
+@router.due(writing.next_step)
+def step(turn: Turn) -> None:
+    """Bring every announcement forward about which something is to be done now."""
+    for announcement in writing.due(turn.db, turn.now):
+        go_on(turn, announcement)
+
+
+def go_on(turn: Turn, announcement: Announcement) -> None:
+    """Learn what has arrived, hand over the next copies, and say when to look again."""
+    now = turn.now
+    if ledger.settle(turn.db, announcement):
+        announcement.moved_at, announcement.stalled = now, False
+    if announcement.status == Status.SCHEDULED:
+        announcement.status = Status.SENDING
+    if announcement.begun_at is None:
+        announcement.begun_at = announcement.moved_at = now
+    night = wakes_at(now, *NIGHT, zone=turn.lab.catalogues[turn.lab.catalogues.default].zone)
+    if announcement.status != Status.SENDING or not (announcement.paused or (announcement.by_day and night)):
+        night = None
+        fixed = announcement.status in TAKEN_BACK or audience.fix_some(turn.db, announcement)
+        for adapter, limits in turn.lab.limits.items():
+            most = MOST if announcement.status in TAKEN_BACK else round(min(MOST, max(LEAST, limits.rate * AHEAD)))
+            most -= 0 if announcement.status == Status.STOPPED else ledger.in_outbox(turn.db, adapter)
+            if most > 0:
+                hand_over(turn, announcement, adapter, ledger.portion(turn.db, announcement, adapter, most, now))
+    else:
+        fixed = False
+    work = ledger.work(turn.db, announcement)
+    if work.in_outbox or (work.unseen and not announcement.paused) or (not fixed and not announcement.paused):
+        announcement.step_at = now + (LOOK if work.in_outbox or not fixed or not work.unseen else IDLE_LOOK)
+        if night is not None and not work.in_outbox:
+            announcement.step_at = night
+    elif announcement.paused:
+        announcement.step_at = None
+    elif work.held_until is not None:
+        announcement.step_at = work.held_until
+    else:
+        announcement.step_at = None
+        if announcement.status == Status.SENDING:
+            announcement.status = Status.DONE
+    watch(turn, announcement, work.in_outbox)
+    writing.change(turn.db, announcement)
+    if announcement.step_at is not None:
+        turn.due(announcement.step_at)
+    if announcement.step_at is None or announcement.told_at is None or now - announcement.told_at >= TELL_EVERY:
+        announcement.told_at = now
+        show_progress(turn, announcement)
+
+
+def hand_over(turn: Turn, announcement: Announcement, adapter: str, copies: list[Copy]) -> None:
+    """Give the outbox what these copies shall look like."""
+    wordings = writing.wordings(turn.db, announcement.number)
+    new: dict[tuple[str, bool], list[Copy]] = defaultdict(list)
+    old: dict[tuple[str, bool], list[Copy]] = defaultdict(list)
+    away: dict[tuple[str, bool], list[Copy]] = defaultdict(list)
+    changes: list[Change] = []
+    for one in copies:
+        state, due_at = decide(turn, announcement, one)
+        if state == LEAVING:
+            late = one.state == DELIVERED and one.queued_at is not None and turn.now - one.queued_at > RETRACTABLE
+            away[one.locale, late].append(one)
+        elif state == QUEUED:
+            (new if one.outbox_id is None else old)[one.locale, one.room].append(one)
+        if state != QUEUED or one.outbox_id is not None:
+            row = one.outbox_id
+            changes.append(Change(one.id, one.state, state, announcement.version, row, due_at))
+    for (locale, room), those in new.items():
+        message = copy(turn, announcement, wordings, locale, room)
+        rows = turn.broadcast(adapter, locale, [(one.chat_id, one.thread) for one in those], message)
+        changes += [
+            Change(one.id, one.state, QUEUED, announcement.version, row) for one, row in zip(those, rows, strict=True)
+        ]
+    for (locale, room), those in old.items():
+        message = copy(turn, announcement, wordings, locale, room)
+        turn.rewrite(adapter, locale, [one.outbox_id or 0 for one in those], message)
+    for (locale, late), those in away.items():
+        turn.rewrite(adapter, locale, [one.outbox_id or 0 for one in those], TAKEN_AWAY if late else None)
+    ledger.note(turn.db, announcement, changes)
+
+
+def decide(turn: Turn, announcement: Announcement, one: Copy) -> tuple[str, datetime | None]:
+    """What becomes of a copy now: its next state, and when it is due if it is put off."""
+    if announcement.status in TAKEN_BACK:
+        if one.state in (WAITING, HELD):
+            return WITHDRAWN, None
+        if one.state == QUEUED or (one.state == DELIVERED and announcement.status == Status.RECALLED):
+            return LEAVING, None
+        return one.state, None
+    if one.state in (QUEUED, DELIVERED):
+        return QUEUED, None  # it stands there, or soon will, in other words
+    if one.state not in (WAITING, HELD):
+        return one.state, None
+    if one.stopped or one.often == Often.NEVER:
+        return WITHDRAWN, None
+    if not one.active:
+        return UNREACHABLE, None
+    zone = turn.lab.catalogues[turn.lab.catalogues.default].zone
+    if one.state == WAITING and one.often in (Often.DAILY, Often.WEEKLY):
+        return HELD, digest_at(turn.now, Often(one.often), zone)
+    if one.quiet_from is not None and one.quiet_to is not None:
+        wakes = wakes_at(turn.now, one.quiet_from, one.quiet_to, zone)
+        if wakes is not None:
+            return HELD, wakes
+    return QUEUED, None
+
+
+def watch(turn: Turn, announcement: Announcement, in_outbox: int) -> None:
+    """Tell the organiser when nothing goes on, or when too much is refused."""
+    if announcement.chat_id is None:
+        return
+    number = str(announcement.number)
+    still = turn.now - (announcement.moved_at or turn.now)
+    if in_outbox and still > PATIENCE and not announcement.stalled:
+        announcement.stalled = True
+        turn.tell(
+            announcement.chat_id,
+            T(
+                "Announcement {number} does not get on: a messenger does not answer, or asks me to wait. Nothing is "
+                "lost, and I go on by myself as soon as I can. If it lasts, tell whoever runs the bot.",
+                number=number,
+            ),
+        )
+    sending = announcement.status == Status.SENDING and not announcement.paused
+    if sending and announcement.failed >= TOO_MANY_FAILED and announcement.failed * 10 > announcement.over:
+        if announcement.warned:
+            return
+        announcement.paused = announcement.warned = True
+        turn.tell(
+            announcement.chat_id,
+            T("Announcement {number} is paused: {n} copies were refused.", number=number, n=announcement.failed),
+        )
+
+
+def show_progress(turn: Turn, announcement: Announcement) -> None:
+    """Keep the organiser's message true."""
+    if announcement.chat_id is not None:
+        turn.edit_copies(
+            f"progress:{announcement.number}", announcement.chat_id, progress(turn, announcement, turn.now)
+        )
+
+
+# -- what organisers do about it ----------------------------------------------------------------------------------
+
+
+def organisers(turn: Turn, number: str) -> Announcement | None:
+    """The announcement, if this person may do something about it; else they are told."""
+    if not turn.may(Role.ORGANISER):
+        turn.toast(T("Only the lab's organisers can do that."))
+        return None
+    try:
+        return writing.find(turn.db, number)
+    except NotThere:
+        turn.toast(T("There is no announcement {number}.", number=number[:9]))
+        return None
+
+
+def begin(turn: Turn, announcement: Announcement) -> None:
+    """It has been sent: show how far it is, where its author wrote it, and wake the clock."""
+    announcement = writing.find(turn.db, announcement.number)
+    shown = progress(turn, announcement, turn.now)
+    if announcement.chat_id == turn.chat.id:
+        turn.say(shown)
+    elif announcement.chat_id is not None:
+        turn.tell(announcement.chat_id, shown)
+    turn.due(announcement.step_at or turn.now)
+
+
+@router.press("announce.show")
+def show(turn: Turn, number: str) -> None:
+    announcement = organisers(turn, number)
+    if announcement is not None:
+        turn.say(progress(turn, announcement, turn.now))
+
+
+@router.press("announce.pause")
+def pause(turn: Turn, number: str) -> None:
+    announcement = organisers(turn, number)
+    if announcement is None:
+        return
+    if announcement.status != Status.SENDING or announcement.paused:
+        turn.toast(T("It is not on its way."))
+        return
+    announcement.paused = True
+    _changed(turn, announcement, T("Paused. What is already with the messenger still arrives."))
+
+
+@router.press("announce.resume")
+def resume(turn: Turn, number: str) -> None:
+    announcement = organisers(turn, number)
+    if announcement is None:
+        return
+    if not announcement.paused:
+        turn.toast(T("It is not paused."))
+        return
+    announcement.paused = False
+    announcement.begun_at, announcement.begun_from, announcement.moved_at = turn.now, announcement.over, turn.now
+    announcement.step_at = turn.now
+    _changed(turn, announcement, T("It goes on."))
+
+
+@router.press("announce.stop")
+def stop(turn: Turn, number: str) -> None:
+    announcement = organisers(turn, number)
+    if announcement is None:
+        return
+    if announcement.status not in (Status.SENDING, Status.SCHEDULED):
+        turn.toast(T("It is not on its way."))
+        return
+    ledger.settle(turn.db, announcement, most=MOST * 10)
+    announcement.status, announcement.paused = Status.STOPPED, False
+    announcement.until = announcement.reached
+    announcement.version += 1
+    announcement.step_at = turn.now
+    _changed(turn, announcement, T("Stopped. Whoever has not got it will not."))
+
+
+def _changed(turn: Turn, announcement: Announcement, note: Text) -> None:
+    writing.change(turn.db, announcement)
+    turn.toast(note)
+    shown = progress(turn, announcement, turn.now)
+    turn.replace(shown) if _is_progress(turn, announcement) else show_progress(turn, announcement)
+    if announcement.step_at is not None:
+        turn.due(announcement.step_at)
+
+
+def _is_progress(turn: Turn, announcement: Announcement) -> bool:
+    """Whether the button stood under the message that tells how far it is."""
+    return turn.shown is not None and turn.shown.subject == f"progress:{announcement.number}"
+
+
+def preview(turn: Turn, announcement: Announcement) -> list[Message]:
+    """What its readers get, one message for each language."""
+    wordings = writing.wordings(turn.db, announcement.number)
+    messages = []
+    for locale in wordings:
+        shown = copy(turn, announcement, wordings, locale, room=False)
+        messages.append(Message(shown.text, shown.choices, None, shown.attachment))
+    return messages
+
+
+def formatted_preview(text: str) -> Message:
+    """Words as readers will see them."""
+    return Message(Formatted(formatted(text)))

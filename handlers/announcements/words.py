@@ -1,0 +1,202 @@
+"""An announcement in words: the message its readers get, its audience, and how far it is."""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from bot.turn import Turn
+from bot.types import Attachment, Choice, Formatted, Lines, Message, N, T, Text, Verbatim
+from handlers.polls.words import GROUPS
+from storage.announcements import audience, ledger
+from storage.announcements.writing import (
+    GENERAL,
+    Announcement,
+    Status,
+    Wording,
+)
+from storage.people import Group
+
+CANCEL = Choice(T("Cancel"), "cancel")
+BAR = 12
+"""How many signs a bar of progress has."""
+
+STATUSES: dict[str, Text] = {
+    Status.DRAFT: T("not sent yet"),
+    Status.CONSENT: T("waiting for a second organiser"),
+    Status.SCHEDULED: T("waiting for its time"),
+    Status.SENDING: T("on its way"),
+    Status.DONE: T("done"),
+    Status.STOPPED: T("stopped"),
+    Status.RECALLED: T("taken back"),
+}
+
+STATES: dict[str, Text] = {
+    ledger.DELIVERED: T("delivered"),
+    ledger.UNREACHABLE: T("unreachable"),
+    ledger.FAILED: T("failed"),
+    ledger.WITHDRAWN: T("not sent or taken back"),
+}
+
+
+def copy(turn: Turn, announcement: Announcement, wordings: Mapping[str, Wording], locale: str, room: bool) -> Message:
+    """What somebody who reads this language gets; a room has nothing to turn off."""
+    wording = wordings.get(locale) or wordings[announcement.locale]
+    choices = [Choice(Verbatim(label), url=url) for label, url in json.loads(announcement.links)]
+    kind, _, which = (announcement.attached or "").partition(":")
+    if kind == "idea":
+        choices.append(Choice(T("See idea #{number}", number=which), "idea.show", (which,)))
+    if not room:
+        topic = announcement.topic
+        stop = T("Hear less of this") if topic == GENERAL else T("Stop “{topic}”", topic=topic_of(turn, topic))
+        choices.append(Choice(stop, "topic.stop", (topic,)))
+    return Message(
+        Formatted(wording.html), tuple(choices), f"announcement:{announcement.number}", file_of(announcement)
+    )
+
+
+def file_of(announcement: Announcement) -> Attachment | None:
+    """The picture or file that goes with it."""
+    if announcement.file is None:
+        return None
+    adapter, external, name, media_type, _ = json.loads(announcement.file)
+    return Attachment(name, media_type, "", (adapter, external))
+
+
+def topic_of(turn: Turn, topic: str) -> Text:
+    """A topic's words; what is for everybody has no topic."""
+    return T("what is for everybody") if topic == GENERAL else turn.lab.topics.get(topic) or Verbatim(topic)
+
+
+def audience_of(turn: Turn, audience_: str) -> Text:
+    """Whom it is for."""
+    kind, _, which = audience_.partition(":")
+    match kind:
+        case "rooms":
+            return T("the rooms")
+        case "topic":
+            return T("who follows “{topic}”", topic=topic_of(turn, which))
+        case "group":
+            return GROUPS[Group(which)]
+        case "supporters":
+            return T("who supports idea #{number}", number=which)
+    return T("everybody")
+
+
+def size_of(size: audience.Size) -> Text:
+    """How many an audience has."""
+    people = N("{n} person", "{n} people", n=size.people)
+    return Lines([people, N("{n} room", "{n} rooms", n=size.rooms)], ", ") if size.rooms else people
+
+
+def seconds_for(turn: Turn, size: audience.Size) -> float:
+    """How long sending takes at the messengers' rates; each goes at its own."""
+    limits = turn.lab.limits
+    return max((chats / limits[name].rate for name, chats in size.chats.items() if name in limits), default=0.0)
+
+
+def lasting(seconds: float) -> Text:
+    """A length of time, roughly."""
+    if seconds < 90:
+        return N("{n} second", "{n} seconds", n=max(1, round(seconds)))
+    if seconds < 5400:
+        return N("{n} minute", "{n} minutes", n=round(seconds / 60))
+    return N("{n} hour", "{n} hours", n=round(seconds / 3600))
+
+
+# -- how far it is ----------------------------------------------------------------------------------------------
+
+
+def progress(turn: Turn, announcement: Announcement, now: datetime) -> Message:
+    """How far it is, and what can be done about it."""
+    number = str(announcement.number)
+    state = T("paused") if announcement.paused else STATUSES[announcement.status]
+    lines: list[Text] = [T("<b>Announcement {number}</b>: {state}", number=number, state=state)]
+    if announcement.status == Status.SCHEDULED and announcement.starts_at is not None:
+        lines.append(T("It goes out on {date}.", date=announcement.starts_at))
+    elif announcement.status == Status.SENDING:
+        lines += _moving(announcement, now)
+    else:
+        lines += report(turn, announcement)
+    return Message(Lines(lines), tuple(_actions(announcement)), f"progress:{number}")
+
+
+def _moving(announcement: Announcement, now: datetime) -> list[Text]:
+    done, of = announcement.over, max(1, announcement.recipients)
+    filled = BAR * done // of
+    bar = "▓" * filled + "░" * (BAR - filled)
+    lines: list[Text] = [
+        T(
+            "{bar} {percent} % ({done} of {of})",
+            bar=bar,
+            percent=100 * done // of,
+            done=done,
+            of=announcement.recipients,
+        )
+    ]
+    begun = announcement.begun_at or now
+    rate = (done - announcement.begun_from) / max(1.0, (now - begun).total_seconds())
+    if announcement.paused:
+        return lines
+    if announcement.step_at is not None and announcement.step_at - now > timedelta(minutes=1):
+        lines.append(T("It goes on at {date}.", date=announcement.step_at))
+    elif rate > 0 and announcement.pending:
+        left = lasting(announcement.pending / rate)
+        lines.append(T("{rate} a minute, about {left} left", rate=max(1, round(rate * 60)), left=left))
+    return lines
+
+
+def report(turn: Turn, announcement: Announcement) -> list[Text]:
+    """What has become of its copies: all in all, by messenger and language, and why some have failed."""
+    counts = {
+        ledger.DELIVERED: announcement.delivered,
+        ledger.UNREACHABLE: announcement.unreachable,
+        ledger.FAILED: announcement.failed,
+        ledger.WITHDRAWN: announcement.withdrawn,
+    }
+    lines: list[Text] = [
+        Lines([T("{state}: {n}", state=STATES[state], n=n) for state, n in counts.items() if n], ", ")
+        if announcement.over
+        else T("It has reached nobody.")
+    ]
+    if announcement.pending:
+        lines.append(T("still on their way: {n}", n=announcement.pending))
+    found = ledger.report(turn.db, announcement.number)
+    for adapter, locale in dict.fromkeys((line.adapter, line.locale) for line in found):
+        states = [
+            T("{state}: {n}", state=STATES[line.state], n=line.copies)
+            for line in found
+            if (line.adapter, line.locale) == (adapter, locale) and line.state in STATES
+        ]
+        if states:
+            words = turn.lab.catalogues
+            language = words[locale].name if locale in words else locale
+            lines.append(
+                T("{messenger}, {language}: {states}", messenger=adapter, language=language, states=Lines(states, ", "))
+            )
+    for reason, copies in ledger.reasons(turn.db, announcement.number):
+        lines.append(T("{n} failed: {reason}", n=copies, reason=reason))
+    return lines
+
+
+def _actions(announcement: Announcement) -> list[Choice]:
+    number = (str(announcement.number),)
+    match announcement.status:
+        case Status.SCHEDULED:
+            return [Choice(T("Stop it"), "announce.stop", number)]
+        case Status.SENDING:
+            pause = (
+                Choice(T("Go on"), "announce.resume", number)
+                if announcement.paused
+                else Choice(T("Pause"), "announce.pause", number)
+            )
+            return [pause, *_after(number), Choice(T("Stop it"), "announce.stop", number)]
+        case Status.DONE | Status.STOPPED if announcement.delivered:
+            return _after(number)
+    return []
+
+
+def _after(number: tuple[str, ...]) -> list[Choice]:
+    return [
+        Choice(T("Correct it"), "announce.correct", number),
+        Choice(T("Take it back everywhere"), "announce.recall", number),
+    ]

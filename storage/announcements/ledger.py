@@ -1,0 +1,286 @@
+"""The delivery ledger: a row for each recipient of an announcement, and what has become of their copy.
+
+The outbox row is the delivery; the ledger refers to it and learns its outcome by looking. A row is looked at once for
+each version of the announcement, so sending, correcting and recalling are the same walk.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Index, Select, UniqueConstraint, and_, bindparam, false, func, or_, select, update
+from sqlmodel import Field, Session, SQLModel, col
+
+from storage.announcements.subscribing import QuietHours, Subscription
+from storage.announcements.writing import Announcement, Status
+from storage.conversation import chat_table, partial, table_of
+from storage.outbox import DELIVERED as ARRIVED
+from storage.outbox import PENDING, UNSURE, outbox_table
+from storage.people import Person
+
+WAITING, HELD, QUEUED, LEAVING = "waiting", "held", "queued", "leaving"
+"""Not yet begun; put off to ``due_at``; in the outbox; in the outbox to be taken away."""
+
+DELIVERED, UNREACHABLE, FAILED, WITHDRAWN = "delivered", "unreachable", "failed", "withdrawn"
+"""How a copy can end: it stands there; its chat is gone; the messenger refused it; we wanted it gone."""
+
+IN_OUTBOX = "state IN ('queued', 'leaving')"
+FORGOTTEN = "forgotten"
+"""The reason of a copy whose outbox row is no longer there."""
+
+TAKEN_BACK = (Status.STOPPED, Status.RECALLED)
+
+
+class Delivery(SQLModel, table=True):
+    """One recipient's copy of an announcement; ``person_id`` is ``None`` for a room.
+
+    ``version`` is the version of the announcement for which this copy has been seen to; 0 before the first.
+    """
+
+    __table_args__ = (
+        UniqueConstraint("chat_id", "announcement_id"),
+        Index("ix_delivery_version", "announcement_id", "adapter", "version", "id"),
+        Index("ix_delivery_in_outbox", "adapter", "announcement_id", **partial(IN_OUTBOX)),
+        Index("ix_delivery_held", "announcement_id", "due_at", **partial("state = 'held'")),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    announcement_id: int = Field(foreign_key="announcement.id")
+    chat_id: int = Field(foreign_key="chat.id")
+    person_id: int | None = Field(default=None, foreign_key="person.id", index=True)
+    adapter: str
+    state: str = WAITING
+    version: int = 0
+    outbox_id: int | None = None
+    due_at: datetime | None = None
+    reason: str | None = None
+
+
+delivery_table = table_of(Delivery)
+_d = delivery_table.c
+
+
+class Copy(NamedTuple):
+    """A recipient's copy that is to be seen to: where it stands, and what its reader wishes."""
+
+    id: int
+    state: str
+    chat_id: int
+    thread: str | None
+    locale: str
+    active: bool
+    room: bool
+    outbox_id: int | None
+    stopped: bool
+    quiet_from: int | None
+    quiet_to: int | None
+    often: str | None
+    queued_at: datetime | None
+
+
+class Change(NamedTuple):
+    """What becomes of a copy, and the version of the announcement for which that is so."""
+
+    id: int
+    was: str
+    state: str
+    version: int
+    outbox_id: int | None = None
+    due_at: datetime | None = None
+    reason: str | None = None
+
+
+def portion(session: Session, announcement: Announcement, adapter: str, most: int, now: datetime) -> list[Copy]:
+    """The next copies on one messenger that are to be seen to: of an older version, or put off till now."""
+    mine = and_(_d.announcement_id == announcement.id, _d.adapter == adapter)
+    older = and_(mine, _d.version < announcement.version)
+    found = list(session.execute(_copies(announcement.topic).where(older).order_by(_d.version, _d.id).limit(most)))
+    if len(found) < most:
+        put_off = and_(mine, _d.state == HELD, _d.due_at <= now, _d.version == announcement.version)
+        found += session.execute(_copies(announcement.topic).where(put_off).limit(most - len(found)))
+    return [Copy(*row) for row in found]
+
+
+def _copies(topic: str) -> Select[Any]:
+    return (
+        select(
+            _d.id,
+            _d.state,
+            _d.chat_id,
+            chat_table.c.thread,
+            chat_table.c.locale,
+            chat_table.c.active,
+            _d.person_id.is_(None),
+            _d.outbox_id,
+            func.coalesce(col(Person.stopped_at).is_not(None), false()),
+            col(QuietHours.begin),
+            col(QuietHours.end),
+            col(Subscription.often),
+            outbox_table.c.queued_at,
+        )
+        .join(chat_table, chat_table.c.id == _d.chat_id)
+        .outerjoin(outbox_table, outbox_table.c.id == _d.outbox_id)
+        .outerjoin(Person, col(Person.id) == _d.person_id)
+        .outerjoin(QuietHours, col(QuietHours.person_id) == _d.person_id)
+        .outerjoin(Subscription, and_(col(Subscription.person_id) == _d.person_id, col(Subscription.topic) == topic))
+    )
+
+
+_CHANGE = (
+    update(delivery_table)
+    .where(_d.id == bindparam("b_id"))
+    .values(
+        state=bindparam("b_state"),
+        version=bindparam("b_version"),
+        outbox_id=bindparam("b_outbox"),
+        due_at=bindparam("b_due"),
+        reason=bindparam("b_reason"),
+    )
+)
+
+
+def note(session: Session, announcement: Announcement, changes: Sequence[Change]) -> None:
+    """Store what becomes of copies, and count them."""
+    if not changes:
+        return
+    session.connection().execute(
+        _CHANGE,
+        [
+            {
+                "b_id": change.id,
+                "b_state": change.state,
+                "b_version": change.version,
+                "b_outbox": change.outbox_id,
+                "b_due": change.due_at,
+                "b_reason": change.reason,
+            }
+            for change in changes
+        ],
+    )
+    moved = Counter(change.state for change in changes)
+    moved.subtract(change.was for change in changes)
+    announcement.delivered += moved[DELIVERED]
+    announcement.unreachable += moved[UNREACHABLE]
+    announcement.failed += moved[FAILED]
+    announcement.withdrawn += moved[WITHDRAWN]
+    session.add(announcement)
+    session.flush()
+
+
+def settle(session: Session, announcement: Announcement, most: int = 2000) -> int:
+    """Take over from the outbox how deliveries ended; how many have."""
+    query = (
+        select(
+            _d.id,
+            _d.state,
+            _d.version,
+            _d.outbox_id,
+            outbox_table.c.state,
+            outbox_table.c.external,
+            outbox_table.c.error,
+            chat_table.c.active,
+        )
+        .join(chat_table, chat_table.c.id == _d.chat_id)
+        .outerjoin(outbox_table, outbox_table.c.id == _d.outbox_id)
+        .where(
+            _d.announcement_id == announcement.id,
+            _d.state.in_([QUEUED, LEAVING]),
+            or_(outbox_table.c.state != PENDING, outbox_table.c.id.is_(None)),
+        )
+        .limit(most)
+    )
+    changes = []
+    for number, was, version, row, state, external, error, active in session.execute(query).all():
+        became, reason = _outcome(was, state, external, error, active)
+        changes.append(Change(number, was, became, version, row, None, reason))
+    note(session, announcement, changes)
+    return len(changes)
+
+
+def _outcome(
+    was: str, state: str | None, external: str | None, error: str | None, active: bool
+) -> tuple[str, str | None]:
+    if state is None:
+        return FAILED, FORGOTTEN
+    if state == ARRIVED:
+        # Without the messenger's id it was taken back before it was sent.
+        return (DELIVERED, None) if was == QUEUED and external is not None else (WITHDRAWN, None)
+    if not active:
+        return UNREACHABLE, error
+    if was == LEAVING:
+        return DELIVERED, error  # the messenger does not let it go: it still stands there
+    return FAILED, UNSURE if state == UNSURE else error
+
+
+def let_go(session: Session, person_id: int) -> None:
+    """Somebody wants to hear nothing more: what is on its way to them shall not stand there."""
+    waiting = select(outbox_table.c.id).where(outbox_table.c.id == _d.outbox_id, outbox_table.c.state == PENDING)
+    on_its_way = (_d.person_id == person_id, _d.state == QUEUED, waiting.exists())
+    session.execute(update(delivery_table).where(*on_its_way).values(state=LEAVING))
+
+
+class Work(NamedTuple):
+    """What is still open: copies to be seen to now, copies in the outbox, and when the next one put off is due."""
+
+    unseen: bool
+    in_outbox: int
+    held_until: datetime | None
+
+
+def work(session: Session, announcement: Announcement) -> Work:
+    """What is still to be done about an announcement."""
+    mine = _d.announcement_id == announcement.id
+    unseen = session.execute(select(_d.id).where(mine, _d.version < announcement.version).limit(1)).first()
+    in_outbox = session.execute(select(func.count()).where(mine, _d.state.in_([QUEUED, LEAVING]))).scalar_one()
+    held = session.execute(select(func.min(_d.due_at)).where(mine, _d.state == HELD)).scalar_one()
+    return Work(unseen is not None, in_outbox, held)
+
+
+def in_outbox(session: Session, adapter: str) -> int:
+    """How many copies of all announcements wait in the outbox of one messenger."""
+    query = select(func.count()).where(_d.adapter == adapter, _d.state.in_([QUEUED, LEAVING]))
+    return int(session.execute(query).scalar_one())
+
+
+class Line(NamedTuple):
+    """One line of the report: how many copies in this language on this messenger ended so."""
+
+    adapter: str
+    locale: str
+    state: str
+    copies: int
+
+
+def report(session: Session, number: int) -> list[Line]:
+    """What has become of the copies, by messenger and language."""
+    query = (
+        select(_d.adapter, chat_table.c.locale, _d.state, func.count())
+        .join(chat_table, chat_table.c.id == _d.chat_id)
+        .where(_d.announcement_id == number)
+        .group_by(_d.adapter, chat_table.c.locale, _d.state)
+        .order_by(_d.adapter, chat_table.c.locale, _d.state)
+    )
+    return [Line(*row) for row in session.execute(query).all()]
+
+
+def reasons(session: Session, number: int, most: int = 5) -> list[tuple[str, int]]:
+    """Why copies have failed, the most frequent reasons first."""
+    query = (
+        select(_d.reason, func.count())
+        .where(_d.announcement_id == number, _d.state == FAILED)
+        .group_by(_d.reason)
+        .order_by(func.count().desc())
+        .limit(most)
+    )
+    return [(reason or "", copies) for reason, copies in session.execute(query).all()]
+
+
+def recount(session: Session, number: int) -> Counter[str]:
+    """The copies by state, counted anew: what the stored counts must equal."""
+    query = select(_d.state, func.count()).where(_d.announcement_id == number).group_by(_d.state)
+    counted: Counter[str] = Counter()
+    for state, copies in session.execute(query):
+        counted[state] = copies
+    return counted
