@@ -42,6 +42,7 @@ bench: $(VENV)/ready .venv-peers/ready
 	$(BIN)/python bench/announcements.py
 	$(BIN)/python bench/events.py
 	$(BIN)/python bench/playground.py
+	$(BIN)/python bench/polls.py
 
 # The exact versions of the locks, checked by hash; the project itself last, so that it may change freely.
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check

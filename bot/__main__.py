@@ -47,6 +47,7 @@ class Export(StrEnum):
     IDEAS = "ideas"
     EVENTS = "events"
     PEOPLE = "people"
+    POLLS = "polls"
 
 
 class Format(StrEnum):
@@ -180,10 +181,11 @@ def invite(role: Annotated[Invited, typer.Argument()] = Invited.ORGANISER) -> No
 
 @app.command()
 def export(what: Export, format: Annotated[Format, typer.Option("--format")] = Format.JSON) -> None:
-    """Print announcements, events, ideas or people, one JSON object a line, or as CSV."""
+    """Print announcements, events, ideas, polls or people, one JSON object a line, or as CSV."""
     from storage import ideas, people
     from storage.announcements import writing
     from storage.events import listing
+    from storage.polls import asking
 
     settings = _settings()
     _migrated(settings)
@@ -193,6 +195,7 @@ def export(what: Export, format: Annotated[Format, typer.Option("--format")] = F
             Export.IDEAS: ideas.export,
             Export.EVENTS: listing.export,
             Export.PEOPLE: people.export,
+            Export.POLLS: asking.export,
         }
         rows = exported[what](session)
         try:
@@ -270,7 +273,8 @@ def _cell(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, list):
-        return " ".join(value)
+        parts = [": ".join(map(str, part.values())) if isinstance(part, dict) else part for part in value]
+        return _cell(("; " if isinstance(value[0], dict) else " ").join(parts)) if value else ""
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
         return f"'{value}"
     return value

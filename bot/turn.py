@@ -23,6 +23,9 @@ from storage.people import Role
 
 Choices = Sequence[Choice]
 
+MOST_COPIES = 500
+"""How many copies of one thing are kept true at once, all groups first; older ones in private chats are left."""
+
 
 class Where(Enum):
     """Where a command can be used."""
@@ -227,6 +230,14 @@ class Turn:
             ref = ChatRef(place.adapter, place.external, place.thread)
             self._queue(chat_id, ref, place.locale, _message(what, choices), bulk=bulk)
 
+    def tell_all(self, chats: Iterable[int], what: Text | Message, *choices: Choice) -> None:
+        """Say something in several chats, in each one's language. Chats that are gone are passed over."""
+        message = _message(what, choices)
+        for chat_id, place in conversation.places(self.connection, chats):
+            if place.active and place.adapter in self.lab.limits:
+                ref = ChatRef(place.adapter, place.external, place.thread)
+                self._queue(chat_id, ref, place.locale, message, bulk=True)
+
     def notify(self, people: Iterable[int], what: Text | Message, *choices: Choice) -> None:
         """Tell people something in their private chats, except those who want to hear nothing."""
         message = _message(what, choices)
@@ -289,6 +300,26 @@ class Turn:
         for row, adapter, locale in outbox.copies(self.connection, subject, chat_id):
             self._revise(row, adapter, *self._fitted(adapter, locale, _message(what, choices)))
 
+    def edit_everywhere(self, subject: str, show: Callable[[bool], Message], *, live: bool) -> None:
+        """Every message that shows ``subject``, in any chat, shall look otherwise; at most ``MOST_COPIES`` of them.
+
+        ``show(private)`` is what it shall be in a private chat, and in a group. ``live`` is news that may be missed:
+        a messenger that cannot edit would send each anew, so it is spared them.
+        """
+        fitted: dict[tuple[str, str, bool], tuple[list[str], str | None]] = {}
+        wanted = []
+        for row, adapter, locale, private in outbox.everywhere(self.connection, subject, MOST_COPIES):
+            limits = self.lab.limits.get(adapter)
+            if limits is None or (live and not limits.edits):
+                continue
+            key = (adapter, locale, private)
+            if key not in fitted:
+                fitted[key] = self._fitted(adapter, locale, show(private))
+            parts, stored = fitted[key]
+            wanted.append((row, parts[-1], stored))
+            self.adapters.add(adapter)
+        outbox.revise_all(self.connection, wanted, self.now)
+
     def replace(self, what: Text | Message, *choices: Choice) -> None:
         """Show this in place of the message that was pressed; to somebody who typed, and what is too long, say it."""
         message = _message(what, choices)
@@ -301,10 +332,10 @@ class Turn:
                 return
         self.say(message)
 
-    def toast(self, what: Text) -> None:
+    def toast(self, what: Text | Message) -> None:
         """A short note to whoever pressed; to somebody who typed, or reacted in private, it is said."""
         if isinstance(self.update, Pressed) and self.whispers:
-            self.note = f"{self.words.plain(what)} {self.note or ''}".strip()
+            self.note = f"{self.words.plain(_message(what, ()).text)} {self.note or ''}".strip()
         elif self.chat.private or isinstance(self.update, Said):  # a reaction in a room needs no word to everybody
             self.say(what)
 

@@ -16,6 +16,9 @@ from handlers.events.finding import about
 from handlers.help import menu
 from handlers.ideas.showing import show
 from handlers.ideas.words import author_has_left, is_the_labs
+from handlers.polls.drafting import begin as begin_poll
+from handlers.polls.voting import open_link
+from handlers.polls.words import GROUPS
 from storage import erasure, outbox, people
 from storage.announcements import ledger
 from storage.announcements.asking import Question
@@ -28,6 +31,7 @@ from storage.ideas import Comment, Follow, Idea, Support
 from storage.linking import Link
 from storage.outbox import Outbox
 from storage.people import Account, Attempt, Group, NameTaken, NameUnfit, Person, Role
+from storage.polls.tables import Ballot, Elector, Poll, PollPlace, Proposal
 from storage.reactions import Reaction
 
 router = Router()
@@ -45,16 +49,6 @@ ROLES: dict[Role, Text] = {
     Role.MODERATOR: T("moderator"),
     Role.ORGANISER: T("organiser"),
     Role.LEAD: T("lab lead"),
-}
-
-GROUPS: dict[Group, Text] = {
-    Group.CITIZEN: T("citizens"),
-    Group.INITIATIVE: T("initiatives and associations"),
-    Group.ADMINISTRATION: T("administration"),
-    Group.POLITICS: T("politics"),
-    Group.BUSINESS: T("business"),
-    Group.SCIENCE: T("science"),
-    Group.LAB: T("the lab's team"),
 }
 
 CANCEL = Choice(T("Cancel"), "cancel")
@@ -85,6 +79,12 @@ def start(turn: Turn, payload: str) -> None:
         return
     if payload.startswith("idea-"):
         show(turn, payload.removeprefix("idea-"))
+        return
+    if payload == "poll":
+        begin_poll(turn, "")
+        return
+    if payload.startswith("poll_"):
+        open_link(turn, payload)
         return
     if (event := re.fullmatch(r"event-(\d{1,9})(?:-(\d{6}))?", payload)) is not None:
         about(turn, event[1], event[2] or "")
@@ -230,6 +230,11 @@ def show_me(turn: Turn) -> None:
         if person.group
         else T("You have not said whom you speak for."),
         done_by(turn, turn.person.id),
+        T(
+            "Polls asked: {polls}. Votes that bear your name: {votes}.",
+            polls=turn.db.exec(select(func.count()).where(col(Poll.author_id) == person.id)).one(),
+            votes=turn.db.exec(select(func.count()).where(col(Ballot.person_id) == person.id)).one(),
+        ),
         T("Accounts: {messengers}.", messengers=messengers(account.adapter for account in accounts)),
         T("With us since {date}.", date=person.created_at.date()),
     ]
@@ -345,6 +350,11 @@ EXPORTED: dict[str, tuple[type[SQLModel], Callable[[int], Any]]] = {
     "support": (Support, lambda person: col(Support.person_id) == person),
     "follow": (Follow, lambda person: col(Follow.person_id) == person),
     "comment": (Comment, lambda person: col(Comment.author_id) == person),
+    "poll": (Poll, lambda person: col(Poll.author_id) == person),
+    "poll_place": (PollPlace, lambda person: col(PollPlace.chat_id).in_(erasure.private_chats(person))),
+    "ballot": (Ballot, lambda person: col(Ballot.person_id) == person),
+    "elector": (Elector, lambda person: col(Elector.person_id) == person),
+    "proposal": (Proposal, lambda person: col(Proposal.person_id) == person),
     "rsvp": (Rsvp, lambda person: col(Rsvp.person_id) == person),
     "reminder": (Reminder, lambda person: col(Reminder.person_id) == person),
     "attendee": (Attendee, lambda person: col(Attendee.person_id) == person),

@@ -10,6 +10,28 @@ SQLModel.metadata.naming_convention = {
     "pk": "pk_%(table_name)s",
 }
 
-from storage import announcements, conversation, erasure, events, ideas, linking, outbox, people, reactions  # noqa: E402
+from storage import (  # noqa: E402
+    announcements,
+    conversation,
+    erasure,
+    events,
+    ideas,
+    linking,
+    outbox,
+    people,
+    polls,
+    reactions,
+)
 
-__all__ = ["announcements", "conversation", "erasure", "events", "ideas", "linking", "outbox", "people", "reactions"]
+__all__ = [
+    "announcements",
+    "conversation",
+    "erasure",
+    "events",
+    "ideas",
+    "linking",
+    "outbox",
+    "people",
+    "polls",
+    "reactions",
+]

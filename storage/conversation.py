@@ -380,6 +380,12 @@ def close_dialog(connection: Connection, chat_id: int, person_id: int) -> None:
     connection.execute(_CLOSE_DIALOG, {"chat": chat_id, "person": person_id})
 
 
+def close_dialogs(connection: Connection, step: str, data: str) -> None:
+    """Nobody waits for answers to a step any more, where what has been gathered begins so."""
+    mine = (dialog_table.c.step == step) & dialog_table.c.data.startswith(data, autoescape=True)
+    connection.execute(delete(dialog_table).where(mine))
+
+
 # -- the cursor, and updates that failed --------------------------------------------------------------------
 
 
@@ -441,6 +447,12 @@ def place(connection: Connection, chat_id: int) -> Place | None:
     """Where a chat is."""
     row = connection.execute(_PLACE, {"chat": chat_id}).first()
     return None if row is None else Place(*row)
+
+
+def places(connection: Connection, chats: Iterable[int]) -> list[tuple[int, Place]]:
+    """Where some chats are."""
+    query = select(chat_table.c.id, *_PLACE.selected_columns).where(chat_table.c.id.in_(list(chats)))
+    return [(chat_id, Place(*rest)) for chat_id, *rest in connection.execute(query.order_by(chat_table.c.id))]
 
 
 def private_chats(

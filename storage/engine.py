@@ -53,6 +53,7 @@ class Storage:
 
     def __init__(self, url: str) -> None:
         self.engine = open_engine(url)
+        self._owes = False
         self._group = _GROUP if self.engine.dialect.name == "sqlite" else 1
         self._queue: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         workers = 1 if self.engine.dialect.name == "sqlite" else _POOL
@@ -106,10 +107,27 @@ class Storage:
                         if len(tasks) == 1 or database_failed(error):
                             raise
                         done.append((task, None, error))
+                self._owes |= connection.info.pop(_OVERWRITE, False)
+            if self._owes:
+                self._overwrite()
         except Exception as error:
             answer = Unavailable(_reason(error)) if database_failed(error) else error
             done = [(task, None, answer) for task in tasks]
         _answer(done)
+
+    def _overwrite(self) -> None:
+        """Bring the write-ahead log into the file and empty it: it still holds the pages as they were before.
+
+        While somebody else reads the file that is not possible; then it is tried again after the next transaction.
+        """
+        driver: Any = self.engine.raw_connection()
+        try:
+            driver.execute("PRAGMA busy_timeout = 10")
+            busy, *_ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._owes = bool(busy)
+            driver.execute(f"PRAGMA busy_timeout = {SQLITE_WAIT * 1000:.0f}")
+        finally:
+            driver.close()
 
 
 class _Task:
@@ -184,7 +202,7 @@ def open_engine(url: str) -> Engine:
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # the driver would otherwise begin only before the first write
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
@@ -239,6 +257,17 @@ def serialise(connection: Connection, names: Iterable[str]) -> None:
             connection.execute(_LOCK, {"name": name})
 
 
+def overwrite_deleted(connection: Connection) -> None:
+    """What this transaction deletes shall be gone from the disk as well, as far as that is in our hands.
+
+    SQLite overwrites it in its file (``secure_delete``), and empties its write-ahead log after the commit.
+    PostgreSQL keeps old rows until it vacuums by itself, and its own log as long as it is set to.
+    """
+    if connection.dialect.name == "sqlite":
+        connection.info[_OVERWRITE] = True
+
+
+_OVERWRITE = "overwrite_deleted"
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 
 

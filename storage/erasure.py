@@ -12,12 +12,15 @@ from storage.announcements.ledger import FAILED, UNREACHABLE, WITHDRAWN, Deliver
 from storage.announcements.subscribing import Hearing, QuietHours, Subscription
 from storage.announcements.writing import Announcement
 from storage.conversation import Chat, Dialog, Failed
+from storage.engine import overwrite_deleted
 from storage.events import places
 from storage.events.tables import Attendee, Event, EventRoom, Reminder
 from storage.ideas import Comment, Follow, Idea, Status, Support
 from storage.linking import Link
 from storage.outbox import Outbox
 from storage.people import Account, Attempt, Person
+from storage.polls import asking, voting
+from storage.polls.tables import Elector, Proposal
 from storage.reactions import Reaction
 
 Rule = Callable[[Session, int, bool], None]
@@ -168,6 +171,27 @@ def _links(session: Session, person_id: int, _keep: bool) -> None:
     session.execute(delete(Link).where(or_(col(Link.person_id) == person_id, col(Link.other_id) == person_id)))
 
 
+def _ballots(session: Session, person_id: int, _keep: bool) -> None:
+    voting.forget(session.connection(), person_id)
+    overwrite_deleted(session.connection())
+
+
+def _electors(session: Session, person_id: int, _keep: bool) -> None:
+    session.execute(delete(Elector).where(col(Elector.person_id) == person_id))
+
+
+def _proposals(session: Session, person_id: int, _keep: bool) -> None:
+    session.execute(delete(Proposal).where(col(Proposal.person_id) == person_id))
+
+
+def _polls(session: Session, person_id: int, _keep: bool) -> None:
+    asking.forget_author(session.connection(), person_id)
+
+
+def _poll_places(session: Session, person_id: int, _keep: bool) -> None:
+    asking.forget_places(session.connection(), private_chats(person_id))
+
+
 def _attempts(session: Session, person_id: int, _keep: bool) -> None:
     session.execute(delete(Attempt).where(col(Attempt.person_id) == person_id))
 
@@ -186,6 +210,11 @@ RULES: dict[str, Rule | str] = {
     "follow": _follows,
     "comment": _comments,
     "idea": _ideas,
+    "ballot": _ballots,
+    "elector": _electors,
+    "proposal": _proposals,
+    "poll": _polls,
+    "poll_place": _poll_places,
     "delivery": _deliveries,
     "question": _questions,
     "subscription": _subscriptions,
@@ -201,6 +230,11 @@ RULES: dict[str, Rule | str] = {
     "account": _accounts,
     "attempt": _attempts,
     "person": _person,
+    "poll_option": "holds what is asked, for everybody to see",
+    "tally": "holds sums; a result stands when somebody leaves",
+    "ballot_key": "belongs to a poll, and is destroyed at its close",
+    "secret_ballot": "names nobody; while the poll is open, the rule of “ballot” removes it by its tag",
+    "loose_ballot": "holds ballots that belong to nobody",
     "event_series": "holds rules of repetition only",
     "received": "holds ids of updates only, for three days",
     "cursor": "is about a messenger, not about people",

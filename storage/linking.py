@@ -21,6 +21,8 @@ from storage.events.tables import Event
 from storage.ideas import Comment, Follow, Idea, Support
 from storage.outbox import Outbox
 from storage.people import Account, Attempt, Person, Role
+from storage.polls import voting
+from storage.polls.tables import Elector, Poll, Proposal
 from storage.reactions import Reaction
 
 LASTS = timedelta(minutes=10)
@@ -304,6 +306,11 @@ def _ideas(connection: Connection, gone: int, kept: int, now: datetime) -> int:
     return moved(table_of(Idea).c.author_id)(connection, gone, kept, now)
 
 
+def _electors(connection: Connection, gone: int, kept: int, _now: datetime) -> int:
+    united(connection, table_of(Elector), "poll_id", gone, kept)
+    return 0
+
+
 def _dialogs(connection: Connection, gone: int, kept: int, _now: datetime) -> int:
     united(connection, table_of(Dialog), "chat_id", gone, kept)
     return 0
@@ -378,6 +385,10 @@ RULES: dict[str, Rule | str] = {
     "follow": _follows,
     "comment": moved(table_of(Comment).c.author_id),
     "idea": _ideas,
+    "ballot": voting.merge,
+    "elector": _electors,
+    "proposal": moved(table_of(Proposal).c.person_id),
+    "poll": moved(table_of(Poll).c.author_id),
     "delivery": merging.deliveries,
     "question": moved(table_of(Question).c.person_id),
     "subscription": _subscriptions,
@@ -396,6 +407,12 @@ RULES: dict[str, Rule | str] = {
     "account": _accounts,
     "person": _people,
     "chat": "belongs to an account, and goes where that goes",
+    "poll_place": "belongs to a chat, and goes where that goes",
+    "poll_option": "holds what is asked, for everybody to see",
+    "tally": "is kept by the rule of “ballot”",
+    "ballot_key": "belongs to a poll",
+    "secret_ballot": "names nobody; while the poll is open, the rule of “ballot” finds it by its tag",
+    "loose_ballot": "holds ballots that belong to nobody",
     "hearing": "is about rooms",
     "wording": "holds the lab's own words",
     "uploaded": "is about files the lab has sent to many",

@@ -129,6 +129,37 @@ def copies(connection: Connection, subject: str, chat_id: int) -> Sequence[tuple
     return [(row, adapter, locale) for row, adapter, locale in connection.execute(query)]
 
 
+class Copy(NamedTuple):
+    """One of our messages that show a subject, and where it stands."""
+
+    row: int
+    adapter: str
+    locale: str
+    private: bool
+
+
+def everywhere(connection: Connection, subject: str, most: int) -> list[Copy]:
+    """Our messages that show a subject in any chat: those in groups, then the newest in private chats."""
+    query = (
+        select(outbox_table.c.id, outbox_table.c.adapter, chat_table.c.locale, chat_table.c.private)
+        .join(chat_table, chat_table.c.id == outbox_table.c.chat_id)
+        .where(outbox_table.c.subject == subject, chat_table.c.active)
+        .order_by(chat_table.c.private, outbox_table.c.id.desc())
+        .limit(most)
+    )
+    return [Copy(*row) for row in connection.execute(query)]
+
+
+def forget(connection: Connection, subject: str) -> None:
+    """Nothing is to tell how messages that show a subject have been used: how often they changed, what came between.
+
+    Those with choices stay, without them, as if they had never changed; the others go. What is on its way is left.
+    """
+    over = (outbox_table.c.subject == subject) & (outbox_table.c.state != PENDING)
+    connection.execute(delete(outbox_table).where(over, outbox_table.c.choices.is_(None)))
+    connection.execute(update(outbox_table).where(over).values(choices="[]", version=1, revision=0))
+
+
 def showing(connection: Connection, subject: str, after: int = 0, most: int = 1000) -> Sequence[tuple[int, int | None]]:
     """The chats in which our messages show a subject, by keyset over their ids, and whose they are if private."""
     query = (
@@ -163,7 +194,7 @@ def queue_messages(connection: Connection, rows: Sequence[Mapping[str, Any]]) ->
 
 _REVISE = (
     update(outbox_table)
-    .where(outbox_table.c.id == bindparam("b_row"), outbox_table.c.state.in_([PENDING, DELIVERED]))
+    .where(outbox_table.c.id == bindparam("b_row"), text("outbox.state IN ('pending', 'delivered')"))
     .values(
         html=bindparam("b_html"),
         choices=bindparam("b_choices"),
@@ -182,6 +213,13 @@ _REVISE = (
 def revise(connection: Connection, row: int, html: str | None, choices: str | None, now: datetime) -> None:
     """A message shall look otherwise from now on; without ``html`` it shall go away."""
     connection.execute(_REVISE, {"b_row": row, "b_html": html, "b_choices": choices, "b_now": now})
+
+
+def revise_all(connection: Connection, wanted: Sequence[tuple[int, str | None, str | None]], now: datetime) -> None:
+    """Many messages shall look otherwise: the row, the words and the choices of each."""
+    if wanted:
+        rows = [{"b_row": row, "b_html": html, "b_choices": choices, "b_now": now} for row, html, choices in wanted]
+        connection.execute(_REVISE, rows)
 
 
 def take_back_news(connection: Connection, chats: Any) -> None:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 import structlog
@@ -25,6 +26,9 @@ from bot.demo.terminal import play
 from storage import ideas, people
 from storage.engine import migrate, open_engine
 from storage.people import Account, Role
+from storage.polls import asking, voting
+from storage.polls.asking import Draft
+from storage.polls.tables import Secrecy
 
 TOKEN = "123456:ABC-DEF1234ghIkl-zyx57W2v1u123ew11"
 NOW = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
@@ -299,6 +303,33 @@ def test_people_are_exported_without_their_numbers_at_the_messenger(labbot: Labb
     [_, first, _] = labbot("export", "people", "--format", "csv").stdout.splitlines()
     assert ",participant," in first
     assert ",telegram," in first
+
+
+def test_polls_are_exported_with_their_votes_and_a_secret_one_only_after_its_close(
+    labbot: Labbot, filled: Path
+) -> None:
+    engine = open_engine(f"sqlite:///{filled / 'labbot.db'}")
+    with Session(engine) as session:
+        connection = session.connection()
+        for secrecy in (Secrecy.OPEN, Secrecy.SECRET, Secrecy.SECRET):
+            draft = Draft("=Which?", ("=Tue", "Wed"), secrecy=secrecy)
+            number = asking.ask(connection, draft, 1, NOW, ZoneInfo("UTC"))
+            voting.vote(connection, number, 1, (1,), NOW)
+        voting.close(connection, number, NOW)
+        session.commit()
+    engine.dispose()
+    lines = [json.loads(line) for line in labbot("export", "polls").stdout.splitlines()]
+    assert [list(line) for line in lines] == [
+        ["number", "question", "kind", "secrecy", "status", "options", "voters", "closes_at"]
+    ] * 3
+    assert [[option["votes"] for option in line["options"]] for line in lines] == [[0, 1], [None, None], [0, 1]]
+    assert [(line["secrecy"], line["status"], line["voters"]) for line in lines] == [
+        ("open", "open", 1),
+        ("secret", "open", 1),
+        ("secret", "closed", 1),
+    ]
+    [_, first, *_] = labbot("export", "polls", "--format", "csv").stdout.splitlines()
+    assert first == "1,'=Which?,single,open,open,'=Tue: 0; Wed: 1,1,"
 
 
 def test_an_export_of_nothing_is_empty(labbot: Labbot) -> None:

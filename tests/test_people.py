@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import text
@@ -13,11 +14,16 @@ from handlers.people import EXPORTED, NOTICE_VERSION
 from storage import erasure, people
 from storage.announcements import asking, subscribing, writing
 from storage.announcements.ledger import Delivery
+from storage.conversation import Chat
 from storage.engine import open_engine
 from storage.events import places, planning, reminding
 from storage.events.tables import State
 from storage.outbox import Outbox
 from storage.people import Account, Person, Role
+from storage.polls import asking as polls
+from storage.polls import voting
+from storage.polls.asking import Draft
+from storage.polls.tables import Secrecy
 from tests.conftest import Community, Resident
 
 HOUR, DAY = 3600.0, 86400.0
@@ -250,6 +256,7 @@ def commands_in(html: str) -> set[str]:
 async def test_help_lists_what_this_person_may_do_here(lab: Community) -> None:
     anna, olga = lab.person("anna"), await lab.organiser("olga")
     everybody = {"/cancel", "/events", "/help", "/idea", "/ideas", "/language", "/privacy", "/start", "/stop"}
+    everybody |= {"/close", "/poll", "/polls", "/vote"}
     await anna.says("/help")
     assert commands_in(anna.sees) == everybody | {"/claim", "/link", "/me", "/topics"}
     await olga.says("/help")
@@ -440,6 +447,7 @@ async def test_me_shows_what_is_stored(lab: Community) -> None:
         "Rolle: Teilnahme",
         "Du hast nicht gesagt, für wen du sprichst.",
         "Ideen: 1. Unterstützt: 1. Kommentare: 0. Gefolgt: 1.",
+        "Gestellte Umfragen: 0. Stimmen unter deinem Namen: 0.",
         "Konten: Memory.",
         "Dabei seit 02.11.2026.",
     ]
@@ -584,9 +592,24 @@ async def lives(lab: Community, who: Resident) -> None:
     person, chat = await ids_of(lab, who)
     await lab.read(lambda session: hear_and_announce(session, person, chat))
     await lab.settled()
+    await lab.read(lambda session: takes_part_in_polls(session, who.name))
     person, chat = await ids_of(lab, who)
     await lab.read(lambda session: meets(session, person, chat, lab.time.now()))
     await who.says("/idea Another thought")
+
+
+def takes_part_in_polls(session: Session, name: str) -> None:
+    """Ask, vote and propose an option; the poll stands in the private chat."""
+    account = session.exec(select(Account).where(Account.external == name)).one()
+    chat = session.exec(select(Chat.id).where(Chat.account_id == account.id)).one()
+    assert chat is not None
+    connection, person, now = session.connection(), account.person_id, account.created_at
+    for secrecy in Secrecy:
+        draft = Draft("Which evening?", ("Tue", "Wed"), secrecy=secrecy, proposals=True)
+        number = polls.ask(connection, draft, person, now, ZoneInfo("UTC"))
+        polls.place(connection, number, chat)
+        voting.vote(connection, number, person, (1,), now)
+        polls.propose(session, number, person, "Thu", now)
 
 
 def hear_and_announce(session: Session, person: int, chat: int) -> None:
@@ -681,6 +704,7 @@ async def test_nothing_refers_to_who_has_erased_themselves(lab: Community, keep:
     before = referring(await lab.read(everything), person, chat)
     assert {table for table, _ in before} >= {
         "account", "idea", "support", "follow", "comment", "dialog", "failed", "outbox", "attempt", "link", "reaction",
+        "poll", "poll_place", "ballot", "elector", "proposal",
     }  # fmt: skip
     await anna.says("/me")
     await anna.presses("Erase everything")

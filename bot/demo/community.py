@@ -101,6 +101,8 @@ IDEAS = (
     ),
 )  # fmt: skip
 
+POLL = "Wann treffen wir uns zum Nachbarschaftsabend? | Dienstag | Mittwoch | Donnerstag"
+
 
 EVENTS = (
     "Dialogabend: Leere Läden | nächste Woche Freitag 18–21 Uhr | Union-Gewerbehof, Huckarder Straße 12 | 30",
@@ -132,6 +134,7 @@ class Neighbourhood:
             await self._discuss()
             await self._decide()
             await self._announce()
+            await self._poll()
             await self._greet()
         self._time.ahead = timedelta()
 
@@ -195,6 +198,18 @@ class Neighbourhood:
         self._time.ahead = -timedelta(days=14)
         room = ChatRef(self._messenger.name, f"g-{TEAM}")
         self._press("rosa", T("Take it up"), room, holding=IDEAS[1].title)
+        await self._rest()
+
+    async def _poll(self) -> None:
+        """Rosa asks the neighbours; some of them have voted."""
+        self._time.ahead = -timedelta(hours=3)
+        market = ChatRef(self._messenger.name, f"g-{MARKET}")
+        words = self._app.lab.catalogues["de"]
+        self._messenger.say("rosa", market, f"/{words.gettext('poll')} {POLL}")
+        await self._rest()
+        card = next(seen for seen in reversed(self._messenger.sees(market)) if seen.buttons)
+        for place, person in enumerate(idea.author for idea in IDEAS[:9]):
+            self._messenger.press(person, market, card.id, (0, 2, 2, 1, 2)[place % 5], card.revision)
         await self._rest()
 
     async def _announce(self) -> None:

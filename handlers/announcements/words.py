@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from bot.turn import Turn
 from bot.types import Attachment, Choice, Formatted, Lines, Message, N, T, Text, Verbatim
-from handlers.people import GROUPS
+from handlers.polls.words import GROUPS
 from storage.announcements import audience, ledger
 from storage.announcements.writing import (
     GENERAL,

@@ -1,0 +1,346 @@
+"""Asking: a poll from its draft to its close, where it stands, what is due, and what is exported."""
+
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, delete, insert, or_, select, text, update
+from sqlmodel import Session, col
+from sqlmodel import select as select_models
+
+from storage.conversation import chat_table, insert_or_nothing
+from storage.people import Role
+from storage.polls import voting
+from storage.polls.counting import Kind
+from storage.polls.tables import (
+    LONGEST_OPTION,
+    MOST_OPTIONS,
+    Audience,
+    Poll,
+    Proposal,
+    Results,
+    Secrecy,
+    Status,
+    ballot_table,
+    elector_table,
+    option_table,
+    place_table,
+    poll_table,
+)
+
+NIGHT = (21, 8)
+"""From and to which hour, by the lab's clock, nobody is reminded of anything."""
+
+REMIND = timedelta(hours=24)
+"""How long before the close those who have not voted are reminded; of a short poll, when three quarters are over."""
+
+MOST_PROPOSALS = 3
+"""How many proposals of one person may wait in a poll."""
+
+
+class CannotAdd(Exception):
+    """This option cannot be added: there are enough, it is there already, or the kind knows none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A poll that is not asked yet; the fields are those of ``Poll``. It lasts as long as ``closes_at`` says."""
+
+    question: str
+    options: tuple[str, ...]
+    kind: Kind = Kind.SINGLE
+    secrecy: Secrecy = Secrecy.OPEN
+    audience: Audience = Audience.PLACES
+    named: tuple[str, ...] = ()
+    results: Results = Results.ALWAYS
+    most: int = 1
+    quorum: int = 0
+    proposals: bool = False
+    until_all: bool = False
+    closes_at: datetime | None = None
+
+
+def ask(connection: Connection, draft: Draft, author_id: int, now: datetime, zone: ZoneInfo) -> int:
+    """Open a poll; returns its number. Its author may vote."""
+    number: int = connection.execute(
+        insert(poll_table).returning(poll_table.c.id),
+        {
+            "question": draft.question,
+            "kind": draft.kind,
+            "secrecy": draft.secrecy,
+            "audience": draft.audience,
+            "named": ",".join(draft.named),
+            # The running count of a secret poll is hidden: two of them would give away the vote in between.
+            "results": Results.CLOSED if draft.secrecy is Secrecy.SECRET else draft.results,
+            "most": draft.most,
+            "quorum": draft.quorum,
+            "proposals": draft.proposals,
+            "until_all": draft.until_all,
+            "author_id": author_id,
+            "link": secrets.token_urlsafe(12),
+            "status": Status.OPEN,
+            "options": len(draft.options),
+            "voters": 0,
+            "stale": False,
+            "opened_at": now,
+            "closes_at": draft.closes_at,
+            "remind_at": None if draft.closes_at is None else reminder(now, draft.closes_at, zone),
+            "reminded": 0,
+        },
+    ).scalar_one()
+    rows = [{"poll_id": number, "position": place, "text": words} for place, words in enumerate(draft.options)]
+    connection.execute(insert(option_table), rows)
+    voting.let_in(connection, number, author_id)
+    if draft.secrecy is Secrecy.SECRET:
+        voting.new_key(connection, number)
+    else:
+        poll = voting.rules(connection, number)
+        assert poll is not None
+        voting.write_tally(connection, poll)
+    return number
+
+
+def reminder(opened: datetime, closes: datetime, zone: ZoneInfo) -> datetime | None:
+    """When to remind, not at night: then on the evening before, else in the morning; ``None`` when neither fits."""
+    at = closes - min(REMIND, (closes - opened) / 4)
+    local, (evening, morning) = at.astimezone(zone), NIGHT
+    if morning <= local.hour < evening:
+        return at
+    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
+    if local.hour >= evening:
+        midnight += timedelta(days=1)
+    before, after = midnight - timedelta(hours=24 - evening, minutes=30), midnight + timedelta(hours=morning)
+    found = next((time for time in (before, after) if opened < time < closes), None)
+    return None if found is None else found.astimezone(opened.tzinfo)
+
+
+def find(session: Session, number: int) -> Poll | None:
+    """The poll of this number, as it is in the database now."""
+    if not 0 < number < 2**31:
+        return None
+    return session.get(Poll, number, populate_existing=True)
+
+
+# -- where it stands ----------------------------------------------------------------------------------------
+
+
+def place(connection: Connection, number: int, chat_id: int) -> None:
+    """The poll stands in this chat, too."""
+    connection.execute(insert_or_nothing(connection, place_table), {"poll_id": number, "chat_id": chat_id})
+
+
+def places(connection: Connection, number: int) -> list[int]:
+    """The chats where a poll stands."""
+    query = select(place_table.c.chat_id).where(place_table.c.poll_id == number).order_by(place_table.c.chat_id)
+    return list(connection.execute(query).scalars())
+
+
+def groups(connection: Connection, chats: Sequence[int]) -> list[int]:
+    """Those of some chats that are groups."""
+    query = select(chat_table.c.id).where(chat_table.c.id.in_(chats), chat_table.c.private.is_(False))
+    return list(connection.execute(query.order_by(chat_table.c.id)).scalars())
+
+
+class Page(NamedTuple):
+    """Some polls of a list, and the number after which it goes on (``None`` at the end)."""
+
+    polls: Sequence[Poll]
+    after: int | None
+
+
+def browse(
+    session: Session, *, person_id: int, role: Role, chat_id: int | None, after: int | None = None, most: int = 5
+) -> Page:
+    """The newest polls somebody can see: in a group those that stand there, in private those they can vote in.
+
+    Organisers see all of them in private.
+    """
+    query = select_models(Poll)
+    if chat_id is not None:
+        here = select(place_table.c.poll_id).where(place_table.c.chat_id == chat_id)
+        query = query.where(col(Poll.id).in_(here))
+    elif not role.covers(Role.ORGANISER):
+        let_in = select(elector_table.c.poll_id).where(elector_table.c.person_id == person_id)
+        voted = select(ballot_table.c.poll_id).where(ballot_table.c.person_id == person_id)
+        everybodys = [Audience.LAB, Audience.NAMED] + ([Audience.TEAM] if role.covers(Role.MODERATOR) else [])
+        query = query.where(or_(col(Poll.audience).in_(everybodys), col(Poll.id).in_(let_in), col(Poll.id).in_(voted)))
+    if after is not None:
+        query = query.where(col(Poll.id) < after)
+    found = session.exec(query.order_by(col(Poll.id).desc()).limit(most + 1)).all()
+    shown = found[:most]
+    return Page(shown, shown[-1].id if len(found) > most else None)
+
+
+# -- options that voters propose ----------------------------------------------------------------------------
+
+
+def propose(session: Session, number: int, person_id: int, words: str, now: datetime) -> Proposal:
+    """A voter would like another option. Raises ``Closed`` or ``CannotAdd``."""
+    poll = voting.rules(session.connection(), number, locked=True)
+    if poll is None or poll.is_over(now):
+        raise voting.Closed(number)
+    _check_room(session.connection(), poll, words)
+    waiting = session.exec(
+        select_models(Proposal).where(Proposal.poll_id == number, Proposal.person_id == person_id)
+    ).all()
+    if len(waiting) >= MOST_PROPOSALS or any(same(words, proposal.text) for proposal in waiting):
+        raise CannotAdd(words)
+    made = Proposal(poll_id=number, person_id=person_id, text=words)
+    session.add(made)
+    session.flush()
+    return made
+
+
+def accept(session: Session, proposal: Proposal, now: datetime) -> None:
+    """A proposal becomes an option; the ballots so far stay as they are. Raises ``Closed`` or ``CannotAdd``."""
+    connection = session.connection()
+    poll = voting.rules(connection, proposal.poll_id, locked=True)
+    if poll is None or poll.is_over(now):
+        raise voting.Closed(proposal.poll_id)
+    _check_room(connection, poll, proposal.text)
+    connection.execute(insert(option_table), {"poll_id": poll.id, "position": poll.options, "text": proposal.text})
+    grown = {"options": poll.options + 1, "stale": True}
+    connection.execute(update(poll_table).where(poll_table.c.id == poll.id).values(**grown))
+    if poll.secrecy is not Secrecy.SECRET:
+        voting.write_tally(connection, poll._replace(options=poll.options + 1))
+    session.delete(proposal)
+    session.flush()
+
+
+def decline(session: Session, proposal: Proposal) -> None:
+    """A proposal does not become an option."""
+    session.delete(proposal)
+    session.flush()
+
+
+def _check_room(connection: Connection, poll: voting.Rules, words: str) -> None:
+    present = voting.options(connection, [poll.id]).get(poll.id, [])
+    known = any(same(words, option) for option in present)
+    if known or len(present) >= MOST_OPTIONS or not words or width(words) > LONGEST_OPTION:
+        raise CannotAdd(words)
+    if poll.kind in (Kind.CONSENT, Kind.RESISTANCE):  # who has voted has said nothing about it
+        raise CannotAdd(words)
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two options would be read as one."""
+    return " ".join(one.split()).casefold() == " ".join(other.split()).casefold()
+
+
+def width(words: str) -> int:
+    """The length of a text in UTF-16 code units."""
+    return len(words.encode("utf-16-le", "surrogatepass")) // 2
+
+
+# -- what is due --------------------------------------------------------------------------------------------
+
+
+def take_stale(connection: Connection, most: int) -> list[int]:
+    """Some polls whose copies are to be refreshed; they count as fresh from now on."""
+    query = select(poll_table.c.id).where(poll_table.c.stale).limit(most)
+    numbers = list(connection.execute(query.with_for_update(skip_locked=True)).scalars())
+    if numbers:
+        connection.execute(update(poll_table).where(poll_table.c.id.in_(numbers)).values(stale=False))
+    return numbers
+
+
+def make_stale(connection: Connection, number: int) -> None:
+    """A poll's copies are to be refreshed."""
+    connection.execute(update(poll_table).where(poll_table.c.id == number).values(stale=True))
+
+
+def due_to_close(connection: Connection, now: datetime, most: int) -> list[int]:
+    """Open polls whose time is over."""
+    query = select(poll_table.c.id).where(poll_table.c.status == text("'open'"), poll_table.c.closes_at <= now)
+    return list(connection.execute(query.order_by(poll_table.c.closes_at).limit(most)).scalars())
+
+
+def due_to_remind(connection: Connection, now: datetime) -> tuple[int, list[int]] | None:
+    """A poll and some people who have not voted in it and are to be reminded now, each of them once."""
+    query = select(poll_table.c.id, poll_table.c.reminded)
+    query = query.where(poll_table.c.status == text("'open'"), poll_table.c.remind_at <= now).order_by(
+        poll_table.c.remind_at
+    )
+    row = connection.execute(query.limit(1)).first()
+    if row is None:
+        return None
+    number, last = row
+    poll = voting.rules(connection, number, locked=True)
+    assert poll is not None
+    known = voting.electorate(poll)
+    people: Any = (
+        select(elector_table.c.person_id.label("id")).where(elector_table.c.poll_id == number)
+        if known is None
+        else known
+    ).subquery()
+    page = list(
+        connection.execute(select(people.c.id).where(people.c.id > last).order_by(people.c.id).limit(_PAGE)).scalars()
+    )
+    after = {"remind_at": None} if len(page) < _PAGE else {"reminded": page[-1]}
+    connection.execute(update(poll_table).where(poll_table.c.id == number).values(**after))
+    voted = voting.have_voted(connection, poll, page)
+    return number, [person for person in page if person not in voted]
+
+
+_PAGE = 500
+
+
+def secret_closed_since(connection: Connection, since: datetime) -> list[int]:
+    """The secret polls that were closed then or later."""
+    query = select(poll_table.c.id).where(poll_table.c.secrecy == text("'secret'"), poll_table.c.closed_at >= since)
+    return list(connection.execute(query).scalars())
+
+
+# -- people leave -------------------------------------------------------------------------------------------
+
+
+def forget_author(connection: Connection, person_id: int) -> None:
+    """What a person has asked stays, asked by nobody."""
+    connection.execute(update(poll_table).where(poll_table.c.author_id == person_id).values(author_id=None))
+
+
+def forget_places(connection: Connection, chats: Any) -> None:
+    """No poll stands in these chats any more."""
+    connection.execute(delete(place_table).where(place_table.c.chat_id.in_(chats)))
+
+
+# -- export -------------------------------------------------------------------------------------------------
+
+
+class PollLine(NamedTuple):
+    """One line of ``labbot export polls``. ``votes`` are what the kind counts; ``None`` while they are hidden."""
+
+    number: int
+    question: str
+    kind: str
+    secrecy: str
+    status: str
+    options: list[dict[str, Any]]
+    voters: int
+    closes_at: datetime | None
+
+
+def export(session: Session, page: int = 500) -> Iterator[PollLine]:
+    """Every poll, in keyset pages of ``page``. Who voted how is in none of them."""
+    last = 0
+    query = select_models(Poll).order_by(col(Poll.id)).limit(page)
+    while found := session.exec(query.where(col(Poll.id) > last)).all():
+        connection = session.connection()
+        numbers = [poll.id for poll in found if poll.id is not None]
+        options = voting.options(connection, numbers)
+        tallies = voting.tallies(connection, numbers)
+        session.commit()  # whoever reads slowly holds up nobody
+        for poll in found:
+            assert poll.id is not None
+            last = poll.id
+            hidden = poll.secrecy == Secrecy.SECRET and poll.status == Status.OPEN
+            shown = [
+                {"label": label, "votes": None if hidden else tallies[last].get((place, 0), 0)}
+                for place, label in enumerate(options.get(last, []))
+            ]
+            yield PollLine(
+                last, poll.question, poll.kind, poll.secrecy, poll.status, shown, poll.voters, poll.closes_at
+            )

@@ -1,0 +1,634 @@
+"""Polls: asked in a line or step by step, voted on in groups and in private, closed, and what comes of them."""
+
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlmodel import Session, SQLModel, col, select
+
+from bot.adapters.memory import UNLIMITED, Seen
+from bot.config import Settings
+from storage.outbox import Outbox
+from storage.people import Account, Person
+from storage.polls import asking, voting
+from storage.polls.tables import BallotKey, Poll
+from tests.conftest import Community, Resident, running
+
+HOUR, DAY = 3600.0, 86400.0
+WHICH = "Which evening?"
+
+
+async def in_group(lab: Community, *names: str, called: str = "neighbours") -> list[Resident]:
+    """People in a group, in the English language."""
+    group = lab.group(called, *names)
+    await lab.settled()
+    await lab.read(lambda session: session.connection().exec_driver_sql("UPDATE chat SET locale = 'en'"))
+    return [lab.person(name).within(group) for name in names]
+
+
+async def refreshed(lab: Community) -> None:
+    """The copies are brought up to date, as every few seconds."""
+    await lab.tick("refresh_polls")
+    await lab.settled()
+
+
+def the_card(who: Resident, number: int = 1) -> Seen:
+    """The newest copy of a poll in a chat."""
+    return next(seen for seen in reversed(who.screen) if seen.html.startswith(f"<b>#{number} "))
+
+
+async def poll_of(lab: Community, number: int = 1) -> Poll:
+    found: Poll = await lab.read(lambda session: session.get_one(Poll, number))
+    return found
+
+
+async def is_true(lab: Community) -> bool:
+    """Whether the kept counts equal what is counted anew."""
+    found: bool = await lab.read(
+        lambda session: voting.kept(session.connection()) == voting.recount(session.connection())
+    )
+    return found
+
+
+# -- in a group ---------------------------------------------------------------------------------------------
+
+
+async def test_a_poll_in_one_line_stands_in_the_group_at_once_and_counts(lab: Community) -> None:
+    anna, ben = await in_group(lab, "anna", "ben")
+    await anna.says("/poll Which evening? | Tue | Wed | Thu")
+    card = the_card(anna)
+    assert card.html.startswith("<b>#1 Which evening?</b>")
+    assert "Open: everybody can see who votes for what." in card.html
+    assert [button.label for button in card.buttons] == ["Tue", "Wed", "Thu", "Take my vote back"]
+    assert await anna.presses("Wed") == "Your vote in #1: 2. Wed"
+    await ben.says("2", reply_to=card.id)  # a typed number is as good
+    await refreshed(lab)
+    assert "2. Wed\n2 votes, 100 % ██████████" in card.html
+    assert "2 people have voted." in card.html
+    assert re.search(r"Voted: .+ \(2\), .+ \(2\)", card.html)
+    assert await ben.presses("Thu") == "Your vote in #1: 3. Thu"  # changed, not added
+    assert await anna.presses("Take my vote back") == "Your vote in #1 is taken back."
+    assert await anna.presses("Take my vote back") == "You have not voted in #1."
+    await refreshed(lab)
+    assert "1 person has voted." in card.html
+    assert await is_true(lab)
+
+
+async def test_what_a_poll_cannot_be_is_said(lab: Community) -> None:
+    [anna] = await in_group(lab, "anna")
+    for words, answer in (
+        ("Which? | " + " | ".join(map(str, range(100))), "These are 100 options, and 20 fit."),
+        (f"Which? | {'a' * 300} | b", f"“{'a' * 30}…” is too long: 80 characters fit."),
+        ("Which? | Tue | tue ", "“tue” is there twice."),
+        ("Which? | Tue", "A poll needs two options or more, each on a line of its own or after a |."),
+        ("👍👎", "A poll needs a question in words: /poll Which evening? | Tue | Wed"),
+        ("a" * 301 + " | a | b", "The question is too long: 300 characters fit."),
+        ("|||", "A poll needs a question in words: /poll Which evening? | Tue | Wed"),
+        ("", "Ask in one line: /poll Which evening? | Tue | Wed. In private I help you step by step."),
+    ):
+        await anna.says(f"/poll {words}")
+        assert anna.sees == answer
+    await anna.says("/poll Which one? | 👍 | \u2060👎\u200b | 👨‍👩‍👧")  # emoji have their numbers
+    assert [button.label for button in the_card(anna).buttons][:3] == ["👍", "👎", "👨‍👩‍👧"]
+    await anna.says("/poll Shall we?")
+    assert [button.label for button in the_card(anna, 2).buttons][:2] == ["Yes", "No"]
+    assert await lab.read(lambda session: len(session.exec(select(Poll)).all())) == 2
+
+
+async def test_the_largest_poll_fits_into_one_message(lab: Community) -> None:
+    people = await in_group(lab, *[f"p{number}" for number in range(25)])
+    options = " | ".join(f"{number}{'😀' * 38}" for number in range(10, 30))
+    await people[0].says(f"/poll {'Why? ' * 60} | {options}")
+    for person in people:
+        lab.messenger.press(person.name, person.chat, the_card(people[0]).id, 19)
+    await lab.settled()
+    await refreshed(lab)
+    [card] = [seen for seen in people[0].screen if "Why?" in seen.html]
+    assert "25 votes, 100 %" in card.html
+    assert asking.width(re.sub("<[^>]*>", "", card.html)) <= 4096
+
+
+async def test_many_names_are_summarised(lab: Community) -> None:
+    people = await in_group(lab, *[f"p{number}" for number in range(23)])
+    await people[0].says(f"/poll {WHICH} | Tue | Wed")
+    card = the_card(people[0])
+    for person in people:
+        lab.messenger.press(person.name, person.chat, card.id, 1)
+    await lab.settled()
+    await refreshed(lab)
+    assert re.search(r"Voted: .+ \(2\), and 3 others", card.html)
+    assert card.html.count("(2)") == 20
+
+
+async def test_two_hundred_vote_at_once_and_each_copy_changes_once(lab: Community) -> None:
+    """In three groups; the same person twice counts once."""
+    names = [f"p{number}" for number in range(200)]
+    groups = [lab.group(f"g{number}", *names) for number in range(3)]
+    await lab.settled()
+    anna = lab.person("p0").within(groups[0])
+    await anna.says(f"/poll {WHICH} | Tue | Wed | Thu")
+    for group in groups[1:]:
+        await anna.within(group).says("/poll 1")
+    for number, name in enumerate(names):
+        for group in groups[: 1 + number % 2]:
+            card = the_card(lab.person(name).within(group))
+            lab.messenger.press(name, group, card.id, number % 3)
+    await lab.settled()
+    await refreshed(lab)
+    cards = [the_card(anna.within(group)) for group in groups]
+    assert len({card.html for card in cards}) == 1
+    changed = [len(card.versions) - 1 for card in cards]
+    assert all(1 <= times <= 5 for times in changed)  # one tick of this story, perhaps one of the clock's own
+    poll = await poll_of(lab)
+    assert poll.voters == 200
+    assert await is_true(lab)
+    await refreshed(lab)
+    assert [len(card.versions) - 1 for card in cards] == changed  # nothing new, nothing sent
+
+
+async def test_a_messenger_without_edits_is_spared_the_running_count(settings: Settings) -> None:
+    async with running(settings, replace(UNLIMITED, edits=False)) as lab:
+        [anna] = await in_group(lab, "anna")
+        await anna.says(f"/poll {WHICH} | Tue | Wed")
+        await anna.presses("Tue")
+        before = len(anna.screen)
+        await refreshed(lab)
+        assert len(anna.screen) == before
+
+
+async def test_a_forged_or_old_press_changes_nothing(lab: Community) -> None:
+    anna, eve = await in_group(lab, "anna", "eve")
+    await anna.says(f"/poll {WHICH} | Tue | Wed")
+    card = the_card(anna)
+    for position, revision in ((9, 0), (-1, 0), (0, 7)):
+        assert await eve.presses_at(card, position, revision) == (
+            "This button is out of date. Write /help for the menu."
+        )
+    lab.messenger.say("eve", eve.chat, "1", reply_to=card.id, anonymous=True)
+    await lab.settled()
+    assert (await poll_of(lab)).voters == 0
+    mallory = lab.person("mallory")
+    await mallory.says("/vote 1 1")  # she has never been in the group
+    assert mallory.sees == "You are not among those who are asked in poll #1."
+    await mallory.says("/polls 1")
+    assert mallory.sees == "There is no poll #1."
+    link = (await poll_of(lab)).link
+    for wrong in ("/start poll_1_", "/start poll_1_guess", f"/start poll_2_{link}", "/start poll_x_y", "/start poll_"):
+        await mallory.says(wrong)
+        assert mallory.sees == "This link leads to no poll."
+    await mallory.says("/close 1")
+    assert mallory.sees == "Only who has asked and the lab's organisers can do that."
+    for nonsense in ("/vote", "/vote x", "/vote 9 1", "/vote 99999999999 1", "/close 99999999999", "/polls 999999999"):
+        await mallory.says(nonsense)
+    assert (await poll_of(lab)).voters == 0
+
+
+async def test_a_vote_is_a_command_too_and_a_number_that_is_none_is_explained(lab: Community) -> None:
+    [anna] = await in_group(lab, "anna")
+    await anna.says(f"/poll {WHICH} | Tue | Wed")
+    await anna.says("/vote 1 2")
+    assert anna.sees == "Your vote in #1: 2. Wed"
+    for wrong in ("/vote 1 3", "/vote 1 1 2", "/vote 1 Wed", "/vote #1 0"):
+        await anna.says(wrong)
+        assert anna.sees == "Write the number of your choice, for example: 2"
+    await anna.says("/vote 1")
+    assert anna.sees.startswith("<b>#1 Which evening?</b>")
+    await anna.says("/close 1")
+    await anna.says("/vote 1 1")
+    assert anna.sees == "Poll #1 is closed."
+    assert await is_true(lab)
+
+
+# -- in private ---------------------------------------------------------------------------------------------
+
+
+async def asks(who: Resident, options: str, kind: str, secrecy: str = "open", *changes: tuple[str, ...]) -> int:
+    """A poll, step by step."""
+    await who.says(f"/poll {WHICH}\n{options}")
+    await who.presses(kind)
+    await who.presses(secrecy)
+    for button, *answers in changes:
+        await who.presses(button)
+        for answer in answers:
+            await (who.says(answer[1:]) if answer.startswith("=") else who.presses(answer))
+    await who.presses("Post it")
+    found = re.search(r"Poll #(\d+) is open", "\n".join(seen.html for seen in who.screen[-2:]))
+    assert found is not None
+    return int(found[1])
+
+
+async def test_a_form_leads_from_the_question_to_the_post(lab: Community) -> None:
+    anna = lab.person("anna")
+    await anna.says("/poll")
+    assert anna.sees.endswith("What would you like to ask?")
+    await anna.says("🤷")
+    assert anna.sees.startswith("A poll needs a question in words")
+    await anna.says("Shall we plant trees?")
+    await anna.says("only one")
+    assert anna.sees.startswith("A poll needs two options or more")
+    await anna.presses("Yes / No / I abstain")
+    assert anna.sees.startswith("Who shall see how somebody votes?")
+    assert "With fewer than 10 voters even a secret result can give away who voted how." in anna.sees
+    await anna.says("1")  # the number is as good as the button
+    assert "This is how it looks: <b>Shall we plant trees?</b>\n\n1. Yes\n2. No\n3. I abstain" in anna.sees
+    await anna.presses("When it closes")
+    await anna.says("yesterday")
+    assert anna.sees.startswith("Please write a time to come")
+    await anna.says("2026-12-05 18:00")
+    assert "It closes: Dec 5, 2026, 6:00" in anna.sees
+    old = anna.screen[-1]
+    await anna.presses("Change the question")
+    await anna.says("Shall we plant many trees?")
+    assert await anna.presses("Post it", old) == "This has changed since. Please look once more."
+    await anna.presses("Needed voters")
+    await anna.says("many")
+    await anna.says("3")
+    assert "Needed for a result: 3 voters." in anna.sees
+    await anna.presses("Who may vote")
+    assert "Only the lab's organisers can ask others than a group." in anna.screen[-2].html
+    await anna.presses("Post it")
+    assert "write /poll 1 in each group where it shall stand, too." in anna.screen[-2].html
+    assert "3 are needed for a result." not in anna.sees  # nobody has voted yet
+    assert "Open until Dec 5, 2026, 6:00" in anna.sees
+    assert await anna.presses("Yes") == "Your vote in #1: 1. Yes"
+    await refreshed(lab)
+    assert "1 person has voted. 3 are needed for a result." in anna.sees
+
+
+async def test_every_kind_is_voted_in_by_press_and_by_number(lab: Community) -> None:
+    """What the buttons say and what a typed ballot says is the same."""
+    anna, ben = lab.person("anna"), lab.person("ben")
+    presses: list[tuple[str, str, list[str], str, str]] = [
+        ("Several choices", "1 3", ["Tue", "Wed", "Wed", "Thu"], "1. Tue, 3. Thu", "0,2"),
+        ("Finding a date", "1 2?", ["Tue", "Wed", "Wed", "Thu", "Thu", "Thu", "Cast"],
+         "1. Tue: yes, 2. Wed: if need be, 3. Thu: no", "2,1,0"),
+        ("Ranking by points", "3 1", ["Thu", "Tue", "Cast"], "3. Thu, 1. Tue", "2,0"),
+        ("Ranking with run-off", "3, 1, 2", ["Tue", "Thu", "Tue", "Wed", "Cast"], "3. Thu, 1. Tue, 2. Wed", "2,0,1"),
+        ("Ranking by comparison", "2>1", ["Wed", "Tue", "Cast"], "2. Wed, 1. Tue", "1,0"),
+        ("Giving out dots", "1 1 3", ["Tue", "Tue", "Thu", "Cast"], "1. Tue: 2, 3. Thu: 1", "2,0,1"),
+        ("Least resistance", "0 7 10", ["0", "7", "10"], "1. Tue: 0, 2. Wed: 7, 3. Thu: 10", "0,7,10"),
+    ]  # fmt: skip
+    for kind, typed, labels, said, content in presses:
+        number = await asks(anna, "Tue\nWed\nThu", kind)
+        link = (await poll_of(lab, number)).link
+        for label in labels if kind == "Several choices" else ["Vote", *labels]:
+            note = await anna.presses(label)
+        assert note == f"Your vote in #{number}: {said}", kind
+        await ben.says(f"/start poll_{number}_{link}")
+        if kind == "Several choices":
+            await ben.says(f"/vote {number} {typed}")
+        else:
+            await ben.says("rubbish")
+            assert ben.sees.startswith("Write "), kind
+            await ben.says(typed)
+        assert ben.sees == f"Your vote in #{number}: {said}", kind
+        ballots = await lab.read(lambda session, number=number: voting.profile(session.connection(), number))
+        assert ballots == {voting.read(content): 2}, kind
+    assert await is_true(lab)
+    assert await lab.read(lambda session: session.connection().exec_driver_sql("SELECT * FROM dialog").all()) == []
+
+
+async def test_in_a_group_what_is_not_open_leads_into_private(lab: Community) -> None:
+    anna = lab.person("anna")
+    number = await asks(anna, "Tue\nWed", "One choice", "secret")
+    here, ben = await in_group(lab, "anna", "ben")
+    await here.says(f"/poll {number}")
+    card = the_card(here)
+    [button] = card.buttons
+    assert (button.label, button.start) == ("Vote in private", f"poll_1_{(await poll_of(lab)).link}")
+    assert button.start is not None and re.fullmatch(r"[A-Za-z0-9_-]{20,64}", button.start)
+    assert "Secret: nobody can see who votes for what." in card.html
+    await ben.says("/vote 1 2")
+    assert ben.screen[-1].buttons[0].start == button.start
+    assert (await poll_of(lab)).voters == 0
+    await lab.person("ben").says(f"/start {button.start}")
+    assert await lab.person("ben").presses("Wed") == "Your vote in #1 is in the box."
+    await refreshed(lab)
+    assert "1 person has voted." in card.html
+    assert "votes" not in card.html.replace("who votes for what", "")
+    await anna.says("/close 1")
+    await refreshed(lab)
+    assert "Closed. The winner is 2. Wed: 1 vote." in card.html
+    assert "Voted:" not in card.html
+
+
+async def test_the_count_is_shown_to_those_who_have_voted(lab: Community) -> None:
+    anna = lab.person("anna")
+    await asks(anna, "Tue\nWed", "One choice", "open", ("When the count is shown", "once one has voted"))
+    here, ben = await in_group(lab, "anna", "ben")
+    await here.says("/poll 1")
+    assert await ben.presses("See the count") == (
+        "The count is shown once you have voted. "
+        "I keep your account's number and your choice, under a pseudonym. More: /privacy"
+    )
+    await ben.presses("Wed")
+    await refreshed(lab)
+    assert "vote," not in the_card(ben).html
+    assert await ben.presses("See the count") == "1: 0 votes, 0 %; 2: 1 vote, 100 %"
+    await lab.person("ben").says("/polls")
+    await lab.person("ben").presses("#1")
+    await lab.person("ben").presses("See the count")
+    assert lab.person("ben").sees == "1. Tue: 0 votes, 0 %\n2. Wed: 1 vote, 100 %"
+
+
+async def test_an_objection_has_a_reason_that_only_the_author_reads(lab: Community) -> None:
+    anna = lab.person("anna")
+    await anna.says("/poll A bonfire in the yard?")
+    await anna.presses("Consent to a proposal")
+    await anna.presses("open")
+    await anna.presses("Post it")
+    here, ben = await in_group(lab, "anna", "ben")
+    await here.says("/poll 1")
+    assert [button.start is None for button in the_card(here).buttons] == [True, True, False, True]
+    await here.presses("I agree")
+    await ben.says("3", reply_to=the_card(here).id)
+    assert "/start poll_1_" in ben.sees
+    link = (await poll_of(lab)).link
+    await lab.person("ben").says(f"/start poll_1_{link}")
+    await lab.person("ben").presses("I object")
+    assert lab.person("ben").sees.startswith("Why do you object?")
+    await lab.person("ben").says("x" * 501)
+    await lab.person("ben").says("The roof is made of straw.")
+    assert lab.person("ben").sees == "Your vote in #1: 3. I object"
+    await anna.says("/close 1")
+    await refreshed(lab)
+    assert "Closed. 1 objection stands in the way: the proposal is not adopted as it is." in the_card(here).html
+    await anna.presses("Say what happens now")
+    assert anna.screen[-2].html == "Why some have objected: “The roof is made of straw.”"
+    assert "straw" not in str([seen.html for seen in here.screen])
+
+
+# -- closing, and what comes of it --------------------------------------------------------------------------
+
+
+async def test_a_poll_closes_by_itself_and_everybody_reads_what_happens_now(lab: Community) -> None:
+    anna = lab.person("anna")
+    await asks(anna, "Tue\nWed\nThu", "One choice", "open", ("When it closes", "In a day"))
+    here, ben = await in_group(lab, "anna", "ben")
+    await here.says("/poll 1")
+    card = the_card(here)
+    await ben.presses("Wed")
+    lab.time.pass_by(DAY)
+    await ben.presses("Thu", card)  # at the second of closing, before anybody has closed it
+    await lab.tick("close_due_polls")
+    await lab.settled()
+    words, picture = here.screen[-2:]
+    assert words.html.startswith("<b>The result of #1 Which evening?</b>\n\nClosed. The winner is 2. Wed: 1 vote.")
+    assert "2. Wed\n1 vote, 100 % ██████████" in words.html
+    assert picture.html == "#1 as a picture: a bar for each of the numbers above."
+    assert picture.file is not None and picture.file[0] == "poll-1.png" and picture.file[1].startswith(b"\x89PNG")
+    await refreshed(lab)
+    assert card.buttons == ()
+    assert "what happens now?" in anna.sees
+    await anna.presses("Say what happens now")
+    await anna.says("We meet on Wednesday at seven.")
+    assert here.sees == "What happens now with #1 “Which evening?”: We meet on Wednesday at seven."
+    await refreshed(lab)
+    assert "What happens now: We meet on Wednesday at seven." in card.html
+    shown = len(here.screen)
+    await lab.tick("close_due_polls")
+    await lab.settled()
+    assert len(here.screen) == shown
+
+
+async def test_an_empty_poll_and_a_tie_are_told_plainly(lab: Community) -> None:
+    anna, ben = await in_group(lab, "anna", "ben")
+    await anna.says("/poll Which? | Tue | Wed")
+    await anna.says("/close 1")
+    assert "Closed. There is no result, since nobody has voted." in str([seen.html for seen in anna.screen])
+    assert not any(seen.file for seen in anna.screen)
+    await anna.says("/poll Which? | Tue | Wed")
+    await anna.presses("Tue", the_card(anna, 2))
+    await ben.presses("Wed", the_card(anna, 2))
+    await anna.says("/close 2")
+    assert "Closed. It is a tie between these: 1. Tue, 2. Wed." in str([seen.html for seen in anna.screen])
+    await anna.says("/close 2")
+    assert anna.sees == "Poll #2 is closed."
+
+
+async def test_when_all_of_the_team_have_voted_it_is_over(lab: Community) -> None:
+    olga, rosa = await lab.organiser("olga"), await lab.organiser("rosa")
+    await asks(
+        olga, "Tue\nWed", "One choice", "for the team", ("Who may vote", "the lab's team"),
+        ("When it closes", "When all have voted"), ("Needed voters", "=3"),
+    )  # fmt: skip
+    await olga.says("/vote 1 1")
+    assert (await poll_of(lab)).status == "open"
+    await rosa.says("/polls")
+    await rosa.presses("#1")
+    await rosa.presses("Wed")
+    assert (await poll_of(lab)).status == "closed"
+    assert "It decides nothing: 2 have voted, and 3 were needed." in str([seen.html for seen in olga.screen])
+
+
+async def test_only_who_has_not_voted_is_reminded(lab: Community) -> None:
+    anna, ben, eve = (lab.person(name) for name in ("anna", "ben", "eve"))
+    await asks(anna, "Tue\nWed", "One choice", "secret", ("When it closes", "In a week"))
+    link = (await poll_of(lab)).link
+    for person in (ben, eve):
+        await person.says(f"/start poll_1_{link}")
+    await ben.presses("Tue")
+    await eve.says("/stop")
+    lab.time.pass_by(6 * DAY)
+    before = [len(person.screen) for person in (anna, ben, eve)]
+    for _ in range(2):
+        await lab.tick("remind_of_polls")
+        await lab.settled()
+    assert [len(person.screen) for person in (anna, ben, eve)] == [before[0] + 1, before[1], before[2]]
+    assert "and you have not voted yet." in anna.sees
+    await anna.presses("Vote")
+    assert anna.sees.startswith("<b>#1 ")
+
+
+async def test_a_poll_is_asked_again_where_it_stood(lab: Community) -> None:
+    anna = lab.person("anna")
+    await asks(anna, "Tue\nWed", "Giving out dots", "open", ("How many", "=3"))
+    here, _ = await in_group(lab, "anna", "ben")
+    await here.says("/poll 1")
+    await anna.says("/close 1")
+    await refreshed(lab)
+    await anna.presses("Ask it again")
+    assert "You have 3 dots to give out as you like." in anna.sees
+    await anna.presses("Post it")
+    assert the_card(here, 2).html.startswith("<b>#2 Which evening?</b>")
+    ben = lab.person("ben")
+    await ben.says(f"/start poll_1_{(await poll_of(lab)).link}")
+    await ben.presses("Ask it again")
+    assert ben.sees.startswith("<b>#1")
+
+
+async def test_voters_suggest_options_and_the_author_decides(lab: Community) -> None:
+    anna, ben = lab.person("anna"), lab.person("ben")
+    await asks(anna, "Tue\nWed", "Several choices", "open", ("Allow suggested options",))
+    await ben.says(f"/start poll_1_{(await poll_of(lab)).link}")
+    await ben.presses("Suggest an option")
+    await ben.says("wed")
+    assert ben.sees.startswith("That option is there already")
+    await ben.presses("Suggest an option")
+    await ben.says("Fri")
+    await anna.presses("Add it")
+    assert anna.sees == "Added: Fri"
+    assert ben.sees == "Your option is added: Fri"
+    await refreshed(lab)
+    assert [button.label for button in the_card(ben).buttons][:3] == ["Tue", "Wed", "Fri"]
+    await ben.presses("Suggest an option")
+    await ben.says("Sat")
+    await anna.presses("No")
+    assert anna.sees == "It is not added."
+
+
+async def test_a_list_shows_what_one_may_see(lab: Community) -> None:
+    anna, ben, olga = lab.person("anna"), lab.person("ben"), await lab.organiser("olga")
+    for _ in range(7):
+        await asks(anna, "Tue\nWed", "One choice")
+    await ben.says("/polls")
+    assert ben.sees.startswith("There is no poll yet.")
+    for person in (anna, olga):
+        await person.says("/polls")
+        assert person.choices == [f"#{number} Which evening?" for number in (7, 6, 5, 4, 3)] + ["More"]
+        await person.presses("More")
+        assert person.choices == ["#2 Which evening?", "#1 Which evening?"]
+    here, _ = await in_group(lab, "anna", "ben")
+    await here.says("/poll 3")
+    await here.says("/polls")
+    assert here.choices == ["#3 Which evening?"]
+
+
+async def test_who_has_left_is_named_no_more_and_their_vote_goes(lab: Community) -> None:
+    anna, ben = await in_group(lab, "anna", "ben")
+    await anna.says(f"/poll {WHICH} | Tue | Wed")
+    await ben.presses("Wed")
+    await anna.presses("Tue")
+    await refreshed(lab)
+    name = await lab.read(
+        lambda session: session.exec(select(Person.pseudonym).join(Account).where(Account.external == "ben")).one()
+    )
+    assert name in the_card(anna).html
+    away = lab.person("ben")
+    await away.says("/me")
+    await away.presses("Erase everything")
+    await away.presses("They stay")
+    await refreshed(lab)
+    assert name not in the_card(anna).html
+    assert "1 person has voted." in the_card(anna).html
+
+
+async def test_a_group_that_becomes_a_supergroup_keeps_its_poll(lab: Community) -> None:
+    [anna] = await in_group(lab, "anna")
+    await anna.says(f"/poll {WHICH} | Tue | Wed")
+    moved = anna.within(lab.messenger.move(anna.chat, "anna", "super"))
+    lab.messenger.chats["super"].messages = lab.messenger.chats[anna.chat.id].messages
+    await lab.settled()
+    await moved.presses("Wed")
+    await refreshed(lab)
+    assert "1 person has voted." in the_card(moved).html
+    await moved.says("/polls")
+    assert moved.choices == ["#1 Which evening?"]
+
+
+async def test_open_polls_survive_a_restart(lab: Community) -> None:
+    anna = lab.person("anna")
+    await asks(anna, "Tue\nWed", "Ranking by points", "secret")
+    await anna.presses("Vote")
+    await anna.presses("Wed")
+    await lab.restart()
+    await anna.presses("Tue")
+    assert await anna.presses("Cast") == "Your vote in #1 is in the box."
+    await lab.restart()
+    await anna.says("/close 1")
+    await refreshed(lab)
+    assert any("1. Tue\n0 points \n2. Wed\n1 point" in seen.html for seen in anna.screen)
+
+
+# -- secrecy ------------------------------------------------------------------------------------------------
+
+
+def dump(session: Session) -> str:
+    """All that is stored, but what is drawn by lot."""
+    found: dict[str, list[list[Any]]] = {}
+    for name, table in SQLModel.metadata.tables.items():
+        columns = [column for column in table.c if column.name not in ("pseudonym", "handle", "link", "digest")]
+        found[name] = [list(row) for row in session.connection().execute(table.select().with_only_columns(*columns))]
+    shown = [column.name for column in SQLModel.metadata.tables["outbox"].c]
+    for row in found["outbox"]:  # a card changes for everybody alike, whenever the clock's own ticks come
+        if row[shown.index("subject")] == "poll:1":
+            row[shown.index("version")] = "any"
+    text = json.dumps(found, default=str, indent=1)
+    return re.sub(r"poll_1_[\w-]+", "poll_1_link", text)
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "other"),
+    [
+        ("One choice", ["Tue"], ["Thu"]),
+        ("Several choices", ["Tue", "Thu"], ["Wed", "Tue"]),
+        ("Ranking by comparison", ["Vote", "Thu", "Tue", "Cast"], ["Vote", "Tue", "Wed", "Cast"]),
+        ("Finding a date", ["Vote", "Tue", "Wed", "Cast"], ["Vote", "Thu", "Thu", "Cast"]),
+        ("Giving out dots", ["Vote", "Tue", "Thu", "Cast"], ["Vote", "Wed", "Wed", "Cast"]),
+        ("Least resistance", ["Vote", "1", "2", "3"], ["Vote", "9", "0", "4"]),
+        ("Consent to a proposal", ["Vote", "I agree"], ["Vote", "=3 because of the straw"]),
+    ],
+)
+async def test_the_whole_database_is_the_same_whoever_of_them_has_voted_how(
+    settings: Settings, tmp_path: Path, sqlite_template: Path, kind: str, one: list[str], other: list[str]
+) -> None:
+    """One story, told twice: Anna votes like this and Ben like that, and the other way round."""
+    if not settings.database.startswith("sqlite"):
+        pytest.skip("PostgreSQL stores the same; SQLite's file is what is looked into")
+    dumps = []
+    for number, votes in enumerate(((one, other), (other, one))):
+        path = tmp_path / f"{number}.db"
+        shutil.copy(sqlite_template, path)
+        async with running(settings.model_copy(update={"database_url": f"sqlite:///{path}"})) as lab:
+            olga = await lab.organiser("olga")
+            await asks(olga, "Tue\nWed\nThu", kind, "secret")
+            poll = await poll_of(lab)
+            key = await lab.read(lambda session: session.exec(select(BallotKey.key)).one())
+            people = [lab.person("anna"), lab.person("ben")]
+            for person, labels in zip(people, votes, strict=True):
+                await person.says(f"/start poll_1_{poll.link}")
+                for label in labels if kind != "Consent to a proposal" else labels[-1:]:
+                    if label == "Vote":
+                        continue  # the link has opened the ballot
+                    await (person.says(label[1:]) if label.startswith("=") else person.presses(label))
+                    lab.time.pass_by(60)
+            assert (await poll_of(lab)).voters == 2
+            await olga.says("/close 1")
+            await refreshed(lab)
+            await lab.tick("forget_votes")
+            dumps.append(await lab.read(dump))
+        assert not any(key in file.read_bytes() for file in tmp_path.glob(f"{number}.db*"))
+    if kind == "Consent to a proposal":  # one is typed, the other pressed: that much Telegram's update ids tell
+        assert "straw" in dumps[0]
+        assert [json.loads(text)["loose_ballot"] for text in dumps] == [json.loads(dumps[0])["loose_ballot"]] * 2
+        for text in dumps:
+            rows = json.loads(text)["outbox"]
+            assert not any("ballot:1" in str(row) and "poll." in str(row) for row in rows)
+    else:
+        assert dumps[0] == dumps[1]
+
+
+async def test_where_choices_are_numbers_nothing_of_the_way_to_a_secret_vote_is_left(settings: Settings) -> None:
+    """Each press is answered by a message there; how many there were would tell how long a ballot is."""
+    async with running(settings, replace(UNLIMITED, choices=0)) as lab:
+        olga, anna = await lab.organiser("olga"), lab.person("anna")
+        for words in (f"/poll {WHICH}\nTue\nWed\nThu", "Ranking by points", "secret", "Post it"):
+            await olga.says(words)
+        await anna.says(f"/start poll_1_{(await poll_of(lab)).link}")
+        for words in ("3", "Tue", "Cast my vote"):
+            await anna.says(words)
+        assert anna.sees == "Your vote in #1 is in the box."
+
+        def led(session: Session) -> list[tuple[str | None, int, int]]:
+            rows = session.exec(select(Outbox).where(Outbox.subject == "ballot:1").order_by(col(Outbox.id))).all()
+            return [(row.choices, row.version, row.revision) for row in rows]
+
+        assert len(await lab.read(led)) == 4  # the ballot, an answer to each press
+        await olga.says("/close 1")
+        assert await lab.read(led) == [("[]", 1, 0)]
+        assert await anna.says("1") != []  # there is nothing to choose any more, and an answer
+        assert voting.read("2,0") in await lab.read(lambda session: voting.profile(session.connection(), 1))
