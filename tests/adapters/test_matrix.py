@@ -738,6 +738,7 @@ async def test_one_community_whichever_messenger_people_use(settings: Settings, 
             await here.says("/ideas 1")
             assert "2 Menschen unterstützen sie" in here.sees
             await here.presses("Aufgreifen", card)
-            assert "Das Lab sagt" in here.sees
+            [decided] = [line for line in stage.lines(team) if line.id == card.id]
+            assert "Das Lab sagt: aufgegriffen" in decided.text
             texts = [message.text or "" for message in server.sent(tilo)]
             assert any("#1" in text and "taken up" in text for text in texts), texts
