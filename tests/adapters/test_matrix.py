@@ -86,7 +86,7 @@ async def test_an_invitation_is_answered_by_a_welcome(stage: MatrixStage) -> Non
     [welcome] = anna.screen
     assert "the bot of KoSI-Lab" in welcome.text
     assert "Privacy:" in welcome.text
-    assert welcome.buttons == ("Suggest an idea", "See ideas", "Language", "Help")
+    assert {"Suggest an idea", "Language", "Help"} <= {*welcome.buttons}
     [answer] = await anna.says("/ideas")
     assert "Privacy:" not in answer.text
 
@@ -379,8 +379,8 @@ async def test_choices_are_offered_as_reactions_where_that_is_wanted(
         anna = stage.person("anna")
         await stage.comes(anna.chat)
         resident, room = stage.residents["anna"], stage.rooms["anna"][0]
-        menu = await resident.sees(room, anna.screen[0].id, lambda line: len(line.reactions) == 4)
-        assert menu.reactions == {f"{n}\ufe0f\u20e3": {stage.bot} for n in range(1, 5)}
+        offered = {f"{n}\ufe0f\u20e3": {stage.bot} for n in range(1, len(anna.choices) + 1)}
+        await resident.sees(room, anna.screen[0].id, lambda line: line.reactions == offered)
         await anna.presses("Help")
         assert "Write your idea to me" in anna.sees
 
