@@ -156,7 +156,7 @@ async def test_what_happens_while_the_page_catches_up_is_not_missed(visitor: Vis
     async def late(route: Any) -> None:
         answer = await route.fetch()
         visitor.stage.messenger.say("rosa", ChatRef("playground", f"g-{MARKET}"), "Gerade eben")
-        await page.wait_for_function("meanwhile.length > 0")
+        await page.wait_for_function("() => meanwhile.length > 0")  # a bare expression is what the page forbids
         await route.fulfill(response=answer)
 
     async with looking(visitor) as page:
