@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -279,6 +280,31 @@ async def test_what_a_fault_means_for_a_message(server: Homeserver, tmp_path: Pa
             await act(core, target)
         assert never.value.gone
         assert len(server.events) == 1
+
+
+async def test_what_is_for_one_person_is_told_where_only_that_person_is(server: Homeserver, tmp_path: Path) -> None:
+    private = server.room(ANNA)
+    async with started(server, tmp_path) as core:
+        words = Rendered("What only Anna shall know", recipient=ANNA)
+        target = (await core.adapter.send(ChatRef("matrix", private), words, "1.1")).message
+        bob = "@bob:lab.test"
+        for user, membership, gone in ((bob, "invite", False), (ANNA, "leave", True), (bob, "leave", True)):
+            server.brings(private, server.event("m.room.member", user, {"membership": membership}, state_key=user))
+            server.says(private, bob, "Now")
+            heard = len(core.words) + 1
+            await core.until(partial(_heard, core, heard))
+            for act in (
+                core.adapter.send(ChatRef("matrix", private), words, f"2.{membership}"),
+                core.adapter.edit(target, words, f"3.{membership}"),
+            ):
+                with pytest.raises(Undeliverable) as refused:
+                    await act
+                assert refused.value.gone is gone
+        assert len(server.sent(private)) == 1
+
+
+def _heard(core: Core, number: int) -> bool:
+    return len(core.words) >= number
 
 
 async def test_a_message_whose_answer_got_lost_is_there_once(server: Homeserver, tmp_path: Path) -> None:

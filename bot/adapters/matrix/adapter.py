@@ -203,7 +203,7 @@ class Matrix:
 
     async def send(self, chat: ChatRef, message: Rendered, key: str) -> Sent:
         """Deliver a new message. ``key`` is its transaction id: sent again, it is the same event."""
-        here, room = await self._at(chat)
+        here, room = await self._at(chat, message.recipient)
         answered = None if message.reply_to is None else self._authors.get(message.reply_to)
         content = sending.message(chat, message, room, answered)
         file = None
@@ -218,7 +218,7 @@ class Matrix:
 
     async def edit(self, target: MessageRef, message: Rendered, key: str) -> None:
         """Change a delivered message."""
-        here, room = await self._at(target.chat)
+        here, room = await self._at(target.chat, message.recipient)
         await self._put(here, room, "m.room.message", sending.change(target.id, message), key)
 
     async def retract(self, target: MessageRef) -> None:
@@ -303,8 +303,8 @@ class Matrix:
 
     # -- the way there --------------------------------------------------------------------------------------
 
-    async def _at(self, chat: ChatRef) -> tuple[Connected, Room]:
-        """The room of a chat. Raises ``RetryLater`` and ``Undeliverable``."""
+    async def _at(self, chat: ChatRef, recipient: str | None = None) -> tuple[Connected, Room]:
+        """The room of a chat, in which nobody but ``recipient`` is. Raises ``RetryLater`` and ``Undeliverable``."""
         try:
             here = await self._connect()
         except (Refused, Rejected) as error:  # receiving ends with it, and tells the operator
@@ -313,7 +313,13 @@ class Matrix:
             if chat.id.startswith("@"):
                 begun = ChatRef(ADAPTER, await self._begin(here, chat.id))
                 raise Undeliverable("a private chat begins", moved_to=begun)
-            return here, await here.rooms.get(chat.id)
+            room = await here.rooms.get(chat.id)
+            if recipient is not None and room.others != [recipient]:
+                here.rooms.forget(chat.id)  # one that we have just made may be remembered without whom it is for
+                room = await here.rooms.get(chat.id)
+                if room.others != [recipient]:
+                    raise Undeliverable("others are in the private chat", gone=recipient not in room.others)
+            return here, room
         except Refused as error:
             raise RetryLater(60, str(error), everywhere=True) from None
         except Rejected as error:
