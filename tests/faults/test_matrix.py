@@ -28,6 +28,7 @@ from tests.adapters.homeserver import (
     too_many,
     truncated,
 )
+from tests.adapters.olm import Device
 from tests.faults.matrix import ANNA, Core, started
 
 
@@ -305,6 +306,58 @@ async def test_what_is_for_one_person_is_told_where_only_that_person_is(server: 
 
 def _heard(core: Core, number: int) -> bool:
     return len(core.words) >= number
+
+
+def device(server: Homeserver, user: str, name: str = "DEVICE") -> Device:
+    """Somebody's device, which the bot can begin conversations with."""
+    made = Device(user, name)
+    server.device_keys[user][name] = made.keys
+    server.people_one_time_keys[user, name] += [{id: key} for id, key in made.new_one_time_keys(9).items()]
+    return made
+
+
+async def test_who_comes_while_a_key_is_shared_gets_one_and_the_message_is_not_lost(
+    server: Homeserver, tmp_path: Path
+) -> None:
+    anna, bob = device(server, ANNA), device(server, "@bob:lab.test")
+    room = server.room(ANNA, encrypted=True, name="Group")
+    async with started(server, tmp_path) as core:
+        server.says(room, ANNA, "Hello")
+        await core.until(lambda: core.words == ["Hello"])
+
+        async def joined(_request: web.Request) -> None:
+            server.brings(
+                room, server.event("m.room.member", bob.user_id, {"membership": "join"}, state_key=bob.user_id)
+            )
+            server.says(room, bob.user_id, "Me too")
+            await core.until(lambda: core.words == ["Hello", "Me too"])
+
+        server.breaks("sendToDevice", joined)
+        await core.send(room)
+    assert given(server) == [{anna.user_id}, {anna.user_id, bob.user_id}]
+
+
+def given(server: Homeserver) -> list[set[str]]:
+    """To whom keys were given, each time."""
+    return [set(sent["messages"]) for sent in server.to_devices]
+
+
+async def test_who_has_left_in_a_gap_gets_no_key(server: Homeserver, tmp_path: Path) -> None:
+    anna, bob = device(server, ANNA), device(server, "@bob:lab.test")
+    room = server.room(anna.user_id, bob.user_id, encrypted=True, name="Group")
+    async with started(server, tmp_path) as core:
+        server.says(room, ANNA, "Hello")
+        await core.until(lambda: core.words == ["Hello"])
+
+        async def left(_request: web.Request) -> None:
+            gone = server.event("m.room.member", bob.user_id, {"membership": "leave"}, state_key=bob.user_id)
+            server.brings(room, gone, *(server.event("m.room.message", ANNA, {}) for _ in range(120)))
+            server.says(room, ANNA, "He has left")
+            await core.until(lambda: core.words == ["Hello", "He has left"])
+
+        server.breaks("keys/claim", left)
+        await core.send(room)
+    assert given(server) == [{anna.user_id}]
 
 
 async def test_a_message_whose_answer_got_lost_is_there_once(server: Homeserver, tmp_path: Path) -> None:

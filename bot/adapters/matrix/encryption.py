@@ -179,7 +179,7 @@ class Encryption:
 
     async def encrypt(self, room: Room, kind: str, content: Mapping[str, Any]) -> dict[str, Any]:
         """The content of ``m.room.encrypted`` that only this room's members can read. Raises as a call does."""
-        await self._share(room)
+        await self._share(room.id)
         words = json.dumps({"type": kind, "content": content, "room_id": room.id}, ensure_ascii=False)
         session = self.olm.outbound_group_sessions[room.id]
         sealed: dict[str, Any] = {
@@ -198,23 +198,30 @@ class Encryption:
         """Who has left must not read on, and who has come must be able to: the next message gets a new key."""
         self.olm.outbound_group_sessions.pop(room, None)
 
-    async def _share(self, room: Room) -> None:
-        async with self._sharing.setdefault(room.id, asyncio.Lock()):
-            while self.olm.should_share_group_session(room.id):
-                members = list(room.members)
+    async def _share(self, id: str) -> None:
+        """Give the key of the room's session to everybody there. Whatever changes meanwhile makes a new session."""
+        async with self._sharing.setdefault(id, asyncio.Lock()):
+            while self.olm.should_share_group_session(id):
+                members = await self._members(id)
                 await self._learn(set(members) - self.olm.tracked_users | self.olm.users_for_key_query & {*members})
                 if missing := self.olm.get_missing_sessions(members):
                     await self._claim(missing)
+                if members != await self._members(id):
+                    continue
                 with self._kept():
-                    sharing = [*self.olm.share_group_session_parallel(room.id, members, ignore_unverified_devices=True)]
+                    sharing = [*self.olm.share_group_session_parallel(id, members, ignore_unverified_devices=True)]
+                session = self.olm.outbound_group_sessions[id]
                 for devices, messages in sharing:
                     await self._to(ENCRYPTED, messages)
-                    self.olm.outbound_group_sessions[room.id].users_shared_with.update(devices)
-                session = self.olm.outbound_group_sessions.get(room.id)
-                if session is not None and members == list(room.members):
+                    session.users_shared_with.update(devices)
+                if members != await self._members(id):
+                    self.members_changed(id)
+                elif self.olm.outbound_group_sessions.get(id) is session:
                     session.shared = True
-                else:
-                    self.members_changed(room.id)
+
+    async def _members(self, id: str) -> list[str]:
+        """Who is in a room now; after a gap it is another object that knows."""
+        return list((await self._rooms.get(id)).members)
 
     async def _to(self, kind: str, messages: Mapping[str, Any]) -> None:
         await self._homeserver.call("PUT", segments("v3", "sendToDevice", kind, uuid4().hex), messages)
