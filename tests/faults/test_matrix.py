@@ -227,6 +227,29 @@ async def test_a_gap_that_the_homeserver_refuses_to_show_does_not_hold_up_what_c
     assert set(core.words) == {*words[-100:], "Elsewhere"}
 
 
+async def test_a_room_that_cannot_be_read_holds_up_no_other_and_is_read_once_it_can_be(
+    server: Homeserver, tmp_path: Path
+) -> None:
+    broken, room = server.room("@eve:evil.test"), server.room(ANNA)
+    core = Core(server, tmp_path)
+    async with core:
+        await core.ready()
+        server.breaks("state", bad_gateway, times=None)
+        server.says(broken, "@eve:evil.test", "One")
+        await core.until(lambda: core.cursor is not None and json.loads(core.cursor)["behind"] == {broken: "s2"})
+        server.heals()
+        for number in range(150):
+            server.says(broken, "@eve:evil.test", f"More {number}")
+        server.says(room, ANNA, "Elsewhere")
+        await core.until(lambda: core.words == ["Elsewhere"])
+    async with core:
+        await core.until(lambda: len(core.words) == 152)
+        server.says(broken, "@eve:evil.test", "Last")
+        await core.until(lambda: core.words[-1] == "Last")
+        assert core.cursor is not None and not json.loads(core.cursor)["behind"]
+    assert core.words == ["Elsewhere", "One", *(f"More {number}" for number in range(150)), "Last"]
+
+
 # -- sending ------------------------------------------------------------------------------------------------
 
 Act = Callable[[Core, MessageRef], Awaitable[Any]]
