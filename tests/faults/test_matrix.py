@@ -383,6 +383,54 @@ async def test_who_has_left_in_a_gap_gets_no_key(server: Homeserver, tmp_path: P
     assert given(server) == [{anna.user_id}]
 
 
+def _changes(server: Homeserver, user: str) -> None:
+    server.interferes(lambda answer: answer["device_lists"]["changed"].append(user))
+
+
+async def test_a_device_that_comes_while_devices_are_asked_for_gets_keys_too(
+    server: Homeserver, tmp_path: Path
+) -> None:
+    device(server, ANNA, "OLD")
+    room = server.room(ANNA, encrypted=True)
+    async with started(server, tmp_path) as core:
+
+        async def old_answer(_request: web.Request) -> web.StreamResponse:
+            answer = web.json_response({"device_keys": {ANNA: dict(server.device_keys[ANNA])}})
+            device(server, ANNA, "NEW")
+            _changes(server, ANNA)
+            server.says(room, ANNA, "A new phone")
+            await core.until(lambda: core.cursor is not None and json.loads(core.cursor)["since"] >= "s2")
+            return answer
+
+        server.breaks("keys/query", old_answer)
+        await core.send(room, key="1.1")
+        server.says(room, ANNA, "Hello")
+        await core.until(lambda: core.words[-1:] == ["Hello"])
+        await core.send(room, key="2.1")
+    assert {name for sent in server.to_devices for name in sent["messages"][ANNA]} == {"OLD", "NEW"}
+
+
+async def test_a_device_that_was_away_gets_keys_again(server: Homeserver, tmp_path: Path) -> None:
+    device(server, ANNA)
+    room = server.room(ANNA, encrypted=True)
+    async with started(server, tmp_path) as core:
+        await core.send(room, key="1.1")
+        away = server.device_keys.pop(ANNA)
+        for number, found in enumerate(({}, away)):
+            server.device_keys[ANNA] = found
+            asked = len(server.asked("keys/query"))
+            _changes(server, ANNA)
+            await server.until(partial(_asked_more, server, asked))
+            server.says(room, ANNA, f"Word {number}")
+            await core.until(partial(_heard, core, number + 1))
+        await core.send(room, key="2.1")
+    assert given(server) == [{ANNA}, {ANNA}]
+
+
+def _asked_more(server: Homeserver, before: int) -> bool:
+    return len(server.asked("keys/query")) > before
+
+
 async def test_a_message_whose_answer_got_lost_is_there_once(server: Homeserver, tmp_path: Path) -> None:
     room = server.room(ANNA)
     async with started(server, tmp_path) as core:

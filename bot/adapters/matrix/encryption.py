@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import structlog
 from nio import KeysClaimResponse, KeysQueryResponse
-from nio.crypto import Olm
+from nio.crypto import Olm, OlmDevice
 from nio.events import MegolmEvent, RoomKeyEvent, ToDeviceEvent
 from nio.events.misc import BadEvent, UnknownBadEvent
 from nio.events.to_device import ForwardedRoomKeyEvent, OlmEvent
@@ -233,19 +233,28 @@ class Encryption:
             wanted = sorted(user for user in users if self._unanswered.get(user, 0.0) <= now)
             if not wanted:
                 return
-            answer = await self._homeserver.call(
-                "POST", segments("v3", "keys", "query"), {"device_keys": {user: [] for user in wanted}}
-            )
+            # Before the answer: what changes while it is on its way is asked for again.
+            self.olm.tracked_users.update(wanted)
+            self.olm.users_for_key_query.difference_update(wanted)
+            try:
+                answer = await self._homeserver.call(
+                    "POST",
+                    segments("v3", "keys", "query"),
+                    {"device_keys": {user: [] for user in wanted}, "timeout": 2000},
+                )
+            except BaseException:
+                self.olm.users_for_key_query.update(wanted)
+                raise
+            again = self.olm.users_for_key_query & {*wanted}
             devices = {user: found for user, found in _dict(answer.get("device_keys")).items() if user in wanted}
             changed: set[str] = set()
             for user in wanted:
-                self.olm.users_for_key_query.discard(user)
                 if user in devices:
                     self._unanswered.pop(user, None)
                     changed |= self._known_devices(user, devices[user])
                 else:
                     self._unanswered[user] = now + ASK_AGAIN
-                self.olm.tracked_users.add(user)
+            self.olm.users_for_key_query |= again  # nio strikes out whose answer it takes in
         for user in changed:
             for room in self._rooms.shared_with(user):
                 self.members_changed(room.id)
@@ -253,7 +262,16 @@ class Encryption:
     def _known_devices(self, user: str, devices: Any) -> set[str]:
         response = KeysQueryResponse({user: devices}, {})
         with self._kept(), self._guarded("matrix.devices_unreadable"):
+            known = self.olm.device_store[user]
+            before = {id for id, device in known.items() if device.deleted}
             self.olm.handle_response(response)
+            # One that was away is there again; nio would never give it a key. With other keys it is not the same.
+            back = {id: known[id] for id in before & devices.keys() if _same(devices[id], known[id])}
+            for device in back.values():
+                device.deleted = False
+            self.olm.store.save_device_keys({user: back})
+            if back:
+                return {user}
         return set(response.changed)
 
     async def _claim(self, wanted: Mapping[str, Sequence[str]]) -> None:
@@ -264,6 +282,13 @@ class Encryption:
             for device, key in _dict(devices).items():
                 with self._kept(), self._guarded("matrix.claim_unreadable"):
                     self.olm.handle_response(KeysClaimResponse({user: {device: key}}, {}))
+
+
+def _same(told: Any, device: OlmDevice) -> bool:
+    """Whether a device of an answer has the keys by which we know it."""
+    keys = _dict(_dict(told).get("keys"))
+    ours = (device.ed25519, device.curve25519)
+    return (keys.get(f"ed25519:{device.id}"), keys.get(f"curve25519:{device.id}")) == ours
 
 
 def _is_sealed(event: Any) -> bool:

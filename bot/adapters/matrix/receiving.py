@@ -18,7 +18,7 @@ from bot.adapters.matrix.joining import Invitations, Joining, server_of
 from bot.adapters.matrix.patience import FIRST_PAUSE, Patience
 from bot.adapters.matrix.reading import ADAPTER, Account, kept, read, when
 from bot.adapters.matrix.rooms import Room, Rooms, is_id, text
-from bot.port import RetryLater
+from bot.port import Refused, RetryLater
 from bot.types import Actor, Batch, ChatRef, Garbled, Joined, Left, Moved, Unreadable, Update
 
 log = structlog.get_logger()
@@ -38,6 +38,9 @@ PAGE = 500
 
 MOST_WAITING = 1000
 """Undecryptable messages that are remembered."""
+
+LONGEST_SESSION = 64
+"""Characters of a session's id; the real ones are 43 of base64."""
 
 KEEP_WAITING = 30 * 86400
 """Seconds an undecryptable message waits for its key."""
@@ -112,7 +115,9 @@ class Place:
 
     def prune(self, now: float) -> None:
         """Give up what has waited too long, and of too much the oldest of whichever room has most."""
-        self.waiting = [entry for entry in self.waiting if entry[3] > now - KEEP_WAITING]
+        self.waiting = [
+            entry for entry in self.waiting if entry[3] > now - KEEP_WAITING and len(entry[2]) <= LONGEST_SESSION
+        ]
         rooms = Counter(entry[0] for entry in self.waiting)
         while len(self.waiting) > MOST_WAITING:
             [(fullest, _)] = rooms.most_common(1)
@@ -144,11 +149,22 @@ class Receiving:
         self._upkeep = upkeep
         self._poll = poll
         self._tried: set[str] = set()
+        self._untended: Mapping[str, Any] | None = None
+        self._tending: asyncio.Task[None] | None = None
         self._resting: dict[str, tuple[float, float]] = {}
         """Rooms that could not be read: until when they are left alone (monotonic), and how long they were."""
 
     async def batches(self, place: Place) -> AsyncGenerator[Batch, None]:
         """What happened, one sync after another."""
+        try:
+            async for batch in self._syncs(place):
+                yield batch
+        finally:
+            if self._tending is not None:
+                self._tending.cancel()
+                await asyncio.gather(self._tending, return_exceptions=True)
+
+    async def _syncs(self, place: Place) -> AsyncGenerator[Batch, None]:
         self._joining.follow(place.invites)
         while True:
             first = place.since is None
@@ -189,13 +205,9 @@ class Receiving:
             if isinstance(event, dict) and event.get("type") == "m.direct":
                 self._rooms.mark_direct(_dict(event.get("content")))
         keys = await self._patience.outlast(partial(self._keys, answer))
-        try:
-            await self._upkeep(answer)
-            await self._encryption.settle()
-        except RetryLater as error:
-            log.info("matrix.upkeep_later", reason=error.reason)  # the next sync asks for it again
-        except Rejected as error:
-            log.warning("matrix.upkeep_rejected", reason=str(error))
+        self._untended = answer
+        if self._tending is None or self._tending.done():
+            self._tending = asyncio.create_task(self._tend())
         rooms = _dict(answer.get("rooms"))
         for id, told in _dict(rooms.get("invite")).items():
             self._joining.invited(id, _list(_dict(_dict(told).get("invite_state")).get("events")), place.invites)
@@ -221,6 +233,20 @@ class Receiving:
                     self._resting.pop(id, None)
                     log.info("matrix.room_caught_up")
         await self._retry(keys, place, happened)
+
+    async def _tend(self) -> None:
+        """Look after keys and devices beside the syncs: somebody's slow homeserver must not delay anybody's words."""
+        while (answer := self._untended) is not None:
+            self._untended = None
+            try:
+                await self._upkeep(answer)
+                await self._encryption.settle()
+            except RetryLater as error:
+                log.info("matrix.upkeep_later", reason=error.reason)  # the next sync asks for it again
+            except Rejected as error:
+                log.warning("matrix.upkeep_rejected", reason=str(error))
+            except Refused:
+                return  # the sync hears it too, and tells the operator
 
     async def _keys(self, answer: Mapping[str, Any]) -> set[tuple[str, str]]:
         return self._encryption.receive(answer)
@@ -399,15 +425,22 @@ class Receiving:
             if opened is not None:
                 happened.add(read(opened, room, self._me), opened)
             elif _dict(event.get("content")).get("algorithm") is not None:  # else it was taken back meanwhile
-                self._wait(event, room, key, place, happened)
+                session = text(event["content"].get("session_id"))
+                if self._encryption.knows(room.id, session) or not 0 < len(session) <= LONGEST_SESSION:
+                    # No key that may come opens it: said twice, or nonsense.
+                    happened.updates.append(Unreadable(key, kept(event), "Unopenable"))
+                else:
+                    self._wait(event, session, room, key, place, happened)
         except Exception as error:
             # Whatever a malformed event does to us, the ones after it must come through.
             happened.updates.append(Unreadable(key, kept(event), type(error).__name__))
 
-    def _wait(self, event: Mapping[str, Any], room: Room, key: str, place: Place, happened: "_Happened") -> None:
+    def _wait(
+        self, event: Mapping[str, Any], session: str, room: Room, key: str, place: Place, happened: "_Happened"
+    ) -> None:
         """A message without its key: it is kept, and the room is told once an hour."""
         now = happened.now.timestamp()
-        place.waiting.append((room.id, key, text(_dict(event.get("content")).get("session_id")), now))
+        place.waiting.append((room.id, key, session, now))
         log.info("matrix.undecryptable", waiting=len(place.waiting))
         if place.hinted.get(room.id, 0.0) <= now - HINT_EVERY:
             place.hinted[room.id] = now
