@@ -431,6 +431,28 @@ def _asked_more(server: Homeserver, before: int) -> bool:
     return len(server.asked("keys/query")) > before
 
 
+@pytest.mark.parametrize("name", ["keys/query", "keys/claim", "sendToDevice", "send", "state", "createRoom"])
+async def test_a_refusal_that_is_not_the_rooms_costs_no_message(server: Homeserver, tmp_path: Path, name: str) -> None:
+    device(server, ANNA)
+    room = server.room(ANNA, encrypted=True)
+    refused = ["M_UNRECOGNIZED"] if name in ("send", "state") else ["M_UNRECOGNIZED", "M_FORBIDDEN"]
+    async with started(server, tmp_path) as core:
+        for code in refused:
+            server.breaks(name, refuses(404, code))
+            with pytest.raises(RetryLater):
+                await core.send("@ben:lab.test" if name == "createRoom" else room)
+        if name != "createRoom":
+            assert await core.send(room)
+
+
+async def test_a_proxy_that_has_lost_its_homeserver_ends_nothing(server: Homeserver, tmp_path: Path) -> None:
+    room = server.room(ANNA)
+    async with started(server, tmp_path) as core:
+        server.breaks("sync", refuses(404, "M_UNRECOGNIZED"), times=3)
+        server.says(room, ANNA, "One")
+        await core.until(lambda: core.words == ["One"])
+
+
 async def test_a_message_whose_answer_got_lost_is_there_once(server: Homeserver, tmp_path: Path) -> None:
     room = server.room(ANNA)
     async with started(server, tmp_path) as core:

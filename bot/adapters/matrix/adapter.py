@@ -15,7 +15,7 @@ from nio.crypto.attachments import decrypt_attachment
 
 from bot.adapters.matrix import account, keys, sending, signing
 from bot.adapters.matrix.account import Login
-from bot.adapters.matrix.encryption import ENCRYPTED, Encryption
+from bot.adapters.matrix.encryption import ENCRYPTED, MEGOLM, Encryption
 from bot.adapters.matrix.homeserver import CALL_TIMEOUT, Homeserver, Rejected, segments
 from bot.adapters.matrix.joining import Joining, Policy
 from bot.adapters.matrix.patience import Patience
@@ -323,8 +323,9 @@ class Matrix:
         except Refused as error:
             raise RetryLater(60, str(error), everywhere=True) from None
         except Rejected as error:
-            gone = error.status in (403, 404)
-            raise Undeliverable(f"the room cannot be read: {error}", gone=gone) from None
+            if not error.closed:
+                raise RetryLater(60, f"the room cannot be read: {error}") from None
+            raise Undeliverable(f"the room cannot be read: {error}", gone=True) from None
 
     async def _begin(self, here: Connected, user: str) -> str:
         """A private chat with somebody, the one there is or a new one, encrypted."""
@@ -335,22 +336,20 @@ class Matrix:
                 continue
             if room.private and user in room.members:
                 return id
-        made = await here.homeserver.call(
-            "POST",
-            "/v3/createRoom",
-            {
-                "preset": "trusted_private_chat",
-                "is_direct": True,
-                "invite": [user],
-                "initial_state": [
-                    {
-                        "type": "m.room.encryption",
-                        "state_key": "",
-                        "content": {"algorithm": "m.megolm.v1.aes-sha2"},
-                    }
-                ],
-            },
-        )
+        encryption = {"type": "m.room.encryption", "state_key": "", "content": {"algorithm": MEGOLM}}
+        try:
+            made = await here.homeserver.call(
+                "POST",
+                "/v3/createRoom",
+                {
+                    "preset": "trusted_private_chat",
+                    "is_direct": True,
+                    "invite": [user],
+                    "initial_state": [encryption],
+                },
+            )
+        except Rejected as error:
+            raise RetryLater(60, f"no private chat can be made: {error}") from None
         id = text(made.get("room_id"))
         if not id:
             raise RetryLater(60, "the new room has no id")
@@ -377,16 +376,18 @@ class Matrix:
             raise RetryLater(5, "the answer names no event")
         return id
 
-    async def _never(self, here: Connected, room: str, error: Rejected) -> Undeliverable:
+    async def _never(self, here: Connected, room: str, error: Rejected) -> Undeliverable | RetryLater:
         """Why an event is refused for ever, and whether the whole room is closed to us."""
         here.rooms.forget(room)
+        if error.status in (403, 404) and not error.closed:
+            return RetryLater(60, f"the homeserver says no: {error}")
         gone = error.status == 404
         if error.status == 403:
             try:
                 found = await here.rooms.get(room)
                 gone = found.members.get(here.me.user) != "join"
-            except Rejected:
-                gone = True
+            except Rejected as refused:
+                gone = refused.closed
             except RetryLater:
                 pass
         return Undeliverable(f"the homeserver says no: {error}", gone=gone)

@@ -20,7 +20,7 @@ from nio.events.misc import BadEvent, UnknownBadEvent
 from nio.events.to_device import ForwardedRoomKeyEvent, OlmEvent
 from nio.store import MegolmInboundSessions, OlmSessions
 
-from bot.adapters.matrix.homeserver import Homeserver, segments
+from bot.adapters.matrix.homeserver import Homeserver, Rejected, segments
 from bot.adapters.matrix.keys import STORE_FAULTS
 from bot.adapters.matrix.rooms import Room, Rooms, text
 from bot.port import RetryLater
@@ -224,7 +224,14 @@ class Encryption:
         return list((await self._rooms.get(id)).members)
 
     async def _to(self, kind: str, messages: Mapping[str, Any]) -> None:
-        await self._homeserver.call("PUT", segments("v3", "sendToDevice", kind, uuid4().hex), messages)
+        await self._call("PUT", segments("v3", "sendToDevice", kind, uuid4().hex), messages)
+
+    async def _call(self, method: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """A call about keys: that it is refused says nothing about the room."""
+        try:
+            return await self._homeserver.call(method, path, body)
+        except Rejected as error:
+            raise RetryLater(60, f"the homeserver refuses a call about keys: {error}") from None
 
     async def _learn(self, users: set[str]) -> None:
         """Ask for these people's devices."""
@@ -237,7 +244,7 @@ class Encryption:
             self.olm.tracked_users.update(wanted)
             self.olm.users_for_key_query.difference_update(wanted)
             try:
-                answer = await self._homeserver.call(
+                answer = await self._call(
                     "POST",
                     segments("v3", "keys", "query"),
                     {"device_keys": {user: [] for user in wanted}, "timeout": 2000},
@@ -277,7 +284,7 @@ class Encryption:
     async def _claim(self, wanted: Mapping[str, Sequence[str]]) -> None:
         """Begin conversations with devices, by one of the keys each has left for that."""
         asked = {user: dict.fromkeys(devices, "signed_curve25519") for user, devices in wanted.items()}
-        answer = await self._homeserver.call("POST", segments("v3", "keys", "claim"), {"one_time_keys": asked})
+        answer = await self._call("POST", segments("v3", "keys", "claim"), {"one_time_keys": asked})
         for user, devices in _dict(answer.get("one_time_keys")).items():
             for device, key in _dict(devices).items():
                 with self._kept(), self._guarded("matrix.claim_unreadable"):

@@ -190,13 +190,15 @@ class Receiving:
         """One sync, and the seconds it took."""
         began = time.monotonic()
         query = {"filter": FILTER, "timeout": "0" if since is None else str(round(self._poll * 1000))}
-        if since is None:
-            answer = await self._homeserver.call("GET", "/v3/sync", query=query, timeout=FIRST_SYNC)
-        else:
+        if since is not None:
             query["since"] = since
-            answer = await self._homeserver.call(
-                "GET", "/v3/sync", query=query, timeout=self._poll + self._homeserver.timeout
-            )
+        timeout = FIRST_SYNC if since is None else self._poll + self._homeserver.timeout
+        try:
+            answer = await self._homeserver.call("GET", "/v3/sync", query=query, timeout=timeout)
+        except Rejected as error:
+            if error.status != 404:
+                raise
+            raise RetryLater(5, f"there is no homeserver just now: {error}") from None  # but its proxy
         return answer, time.monotonic() - began
 
     async def _take_in(self, answer: Mapping[str, Any], place: Place, happened: "_Happened") -> None:
