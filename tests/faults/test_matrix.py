@@ -530,3 +530,43 @@ async def test_an_invitation_that_is_refused_is_struck_from_the_list(server: Hom
         server.says(room, ANNA, "Two")
         await core.until(lambda: core.cursor is not None and not json.loads(core.cursor)["invites"])
         assert len(server.asked("join")) == 1
+
+
+async def test_an_invitation_that_names_two_inviters_is_declined(server: Homeserver, tmp_path: Path) -> None:
+    async with started(server, tmp_path, invites="homeserver") as core:
+        forged, eve = ANNA, "@eve:evil.test"
+        for order in ((forged, eve), (eve, forged)):
+            content = {"membership": "invite", "is_direct": True}
+            members = [
+                {"type": "m.room.member", "sender": sender, "state_key": server.user_id, "content": content}
+                for sender in order
+            ]
+            room: dict[str, Any] = {"invite_state": {"events": members}}
+            number = len(server.asked("leave"))
+            server.interferes(partial(_invites, {f"!{number}:evil.test": room}))
+            await server.until(partial(_left_more, server, number))
+        assert not server.asked("join") and not server.account_data
+        assert core.cursor is not None and json.loads(core.cursor)["invites"] == {}
+
+
+def _invites(rooms: dict[str, Any], answer: dict[str, Any]) -> None:
+    answer["rooms"]["invite"].update(rooms)
+
+
+def _left_more(server: Homeserver, before: int) -> bool:
+    return len(server.asked("leave")) > before
+
+
+async def test_a_private_chat_is_made_anew_where_anybody_could_overhear_the_listed_one(
+    server: Homeserver, tmp_path: Path
+) -> None:
+    sealed, clear, public = (server.room(ANNA, encrypted=which != 1) for which in range(3))
+    server.brings(public, server.event("m.room.join_rules", ANNA, {"join_rule": "public"}, state_key=""))
+    for listed, made in (([clear, public], 1), ([clear, sealed], 1)):
+        server.account_data["m.direct"] = {ANNA: listed}
+        async with started(server, tmp_path) as core:
+            with pytest.raises(Undeliverable) as moved:
+                await core.send(ANNA)
+            assert moved.value.moved_to is not None
+            assert len(server.asked("createRoom")) == made
+            assert (moved.value.moved_to.id == sealed) is (sealed in listed)

@@ -334,7 +334,8 @@ class Matrix:
                 room = await here.rooms.get(id)
             except Rejected:
                 continue
-            if room.private and user in room.members:
+            # The list of direct chats is made of what others have said: it is believed where nobody can overhear.
+            if room.private and room.others == [user] and room.encrypted and room.invite_only:
                 return id
         encryption = {"type": "m.room.encryption", "state_key": "", "content": {"algorithm": MEGOLM}}
         try:
