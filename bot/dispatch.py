@@ -274,6 +274,10 @@ class Dispatch:
             conversation.set_active(connection, found.chat_id, True)
         if found.private and not update.private:  # somebody has been invited to what was a private chat
             conversation.open_up(connection, found.chat_id)
+        if found.private and update.private and found.owner != found.account_id and not update.actor.anonymous:
+            # Somebody has come into a private chat, and whose it was has left: what waits is not for them.
+            outbox.drop_waiting(connection, found.chat_id, "somebody else is there now")
+            conversation.set_owner(connection, found.chat_id, found.account_id)
         chat = Here(found.chat_id, update.chat, update.private, found.locale, found.team)
         if update.actor.anonymous:
             return Turn(connection, self.lab, now, chat=chat, update=update)
@@ -332,7 +336,7 @@ class Dispatch:
                 account_id=account if update.private else None,
                 now=now,
             )
-        elif update.private:
+        elif update.private and found.owner is None:
             conversation.set_owner(connection, found.chat_id, account)
         return conversation.frame(connection, adapter, update.chat.id, update.actor.id)
 

@@ -307,6 +307,7 @@ class Outbox:
             loud=row.bulk,
             upload=upload,
             numbered=len(choices) if numbered else 0,
+            recipient=row.recipient,
         )
 
     def _retry(self, lane: Lane, row: Due, error: RetryLater) -> Outcome:

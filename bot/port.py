@@ -67,7 +67,8 @@ class Rendered:
     ``html`` uses only ``b i u s code pre a blockquote``. ``revision`` names this version of the buttons and
     comes back in ``Pressed``. ``reply_to`` is the message this one answers; ``question`` asks the messenger to
     open its reply field for that message's author (Telegram's ForceReply). ``loud`` says that it should ring.
-    ``numbered`` is how many choices stand in the words as numbered lines.
+    ``numbered`` is how many choices stand in the words as numbered lines. ``recipient`` is the account whose private
+    chat it is for: a messenger on which others can come into such a chat does not say it to them.
     """
 
     html: str
@@ -78,6 +79,7 @@ class Rendered:
     loud: bool = False
     upload: Upload | None = None
     numbered: int = 0
+    recipient: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

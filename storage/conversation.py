@@ -134,7 +134,10 @@ def insert_or_nothing(connection: Connection, table: Any) -> Any:
 
 
 class Frame(NamedTuple):
-    """Where an update belongs: its chat, its person and the question open between them."""
+    """Where an update belongs: its chat, its person and the question open between them.
+
+    ``account_id`` is the actor's account, ``owner`` the one whose private chat this is.
+    """
 
     chat_id: int
     locale: str
@@ -145,6 +148,7 @@ class Frame(NamedTuple):
     thread: str | None
     person_id: int | None
     account_id: int | None
+    owner: int | None
     pseudonym: str | None
     role: str | None
     notice: int | None
@@ -164,6 +168,7 @@ _FRAME = (
         chat_table.c.thread,
         _person.c.id,
         _account.c.id,
+        chat_table.c.account_id,
         _person.c.pseudonym,
         _person.c.role,
         _person.c.notice,

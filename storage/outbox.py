@@ -237,12 +237,16 @@ def take_back_news(connection: Connection, chats: Any) -> None:
 
 
 class Due(NamedTuple):
-    """A message to be delivered now: everything the messenger needs, in the row's own words."""
+    """A message to be delivered now: everything the messenger needs, in the row's own words.
+
+    ``recipient`` is the messenger's id of the account whose private chat it is.
+    """
 
     id: int
     chat_id: int
     chat: str
     private: bool
+    recipient: str | None
     thread: str | None
     bulk: bool
     reply_to: str | None
@@ -263,6 +267,7 @@ _DUE = (
         outbox_table.c.chat_id,
         chat_table.c.external,
         chat_table.c.private,
+        account_table.c.external,
         outbox_table.c.thread,
         outbox_table.c.bulk,
         outbox_table.c.reply_to,
@@ -277,6 +282,7 @@ _DUE = (
         outbox_table.c.queued_at,
     )
     .join(chat_table, chat_table.c.id == outbox_table.c.chat_id)
+    .outerjoin(account_table, account_table.c.id == chat_table.c.account_id)
     .where(
         outbox_table.c.adapter == bindparam("adapter"),
         outbox_table.c.bulk == bindparam("bulk"),
@@ -353,6 +359,11 @@ def _values(outcome: Outcome) -> dict[str, Any]:
 def chat_is_gone(connection: Connection, chat_id: int, reason: str) -> None:
     """Nothing can be written there any more: what waited for it ends with it."""
     set_active(connection, chat_id, False)
+    drop_waiting(connection, chat_id, reason)
+
+
+def drop_waiting(connection: Connection, chat_id: int, reason: str) -> None:
+    """What waits for a chat shall not be told there any more."""
     connection.execute(
         update(outbox_table)
         .where(outbox_table.c.chat_id == chat_id, outbox_table.c.state == PENDING)

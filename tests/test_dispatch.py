@@ -520,6 +520,29 @@ async def test_what_waits_for_a_chat_ends_when_it_is_left(shaky: Community) -> N
     assert await shaky.read(lambda session: session.execute(select(chat_table.c.active)).scalar_one()) is False
 
 
+@pytest.mark.parametrize("known", [True, False])
+async def test_what_waits_for_a_private_chat_is_not_told_to_somebody_who_takes_it_over(
+    shaky: Community, known: bool
+) -> None:
+    anna = await met(shaky, "anna")
+    if known:
+        await met(shaky, "ben")
+    shaky.messenger.faults.append(RetryLater(30, "too many requests"))
+    shaky.messenger.say("anna", anna.chat, "/echo what only anna shall know")
+    await shaky.time.asleep(3)  # the watch over the loop, the alarm, and the outbox
+    shaky.messenger.say("ben", anna.chat, "/echo mine")
+    await shaky.messenger.caught_up()
+    await shaky.time.pass_until(asyncio.ensure_future(shaky.settled()))
+    assert "what only anna shall know" not in str(anna.screen)
+    assert "mine" in anna.sees
+    account = conversation.table_of(Account)
+    owner = select(account.c.external).join(chat_table, chat_table.c.account_id == account.c.id)
+    owners = await shaky.read(
+        lambda session: list(session.execute(owner.where(chat_table.c.external == anna.chat.id)).scalars())
+    )
+    assert owners == ["ben"]
+
+
 async def test_a_group_that_moves_takes_everything_along(lab: Community) -> None:
     mia = await lab.organiser("mia")
     group = lab.group("team", "mia", "anna")

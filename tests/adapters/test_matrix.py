@@ -212,6 +212,21 @@ async def test_nothing_private_is_told_where_a_third_person_was_invited(stage: M
     assert not chat.private and chat.account_id is None
 
 
+async def test_whoever_takes_over_a_private_chat_is_told_nothing_of_the_one_before(clear: MatrixStage) -> None:
+    resident, room = await with_idea(clear)
+    group = await clear.group("Nordmarkt", "anna")
+    ben = await clear.resident("ben")
+    await resident.invites_to(room, ben.user_id)
+    await ben.joins(room)
+    await resident.leaves(room)
+    clear.enters("ben", room)
+    await ben.knows(room, clear.bot)
+    await clear.person("anna").within(group).says("/me")
+    assert "Others see you as" not in str(clear.seen(room))
+    await clear.person("ben").says("/me")
+    assert "Others see you as" in str(clear.seen(room))  # as ben is seen
+
+
 # -- what people say ----------------------------------------------------------------------------------------
 
 

@@ -318,6 +318,22 @@ async def test_one_room_of_undecryptable_messages_drives_out_no_others(server: H
     assert "Waiting for its key" not in core.words  # the key came with what was said after it: it opens nothing before
 
 
+async def test_what_no_key_can_open_does_not_wait_for_one(server: Homeserver, tmp_path: Path) -> None:
+    room = server.room(ANNA, MALLORY, encrypted=True)
+    async with started(server, tmp_path) as core:
+        anna = Honest(server, room)
+        server.sends_to_device(anna.key())
+        anna.says("One")
+        said = server._rooms[room].timeline[-1][1]["content"]
+        await core.until(lambda: core.words == ["One"])
+        for sealed in (said, {**said, "ciphertext": "AAAA"}, *({**said, "session_id": "x" * n} for n in (0, 50_000))):
+            server.brings(room, server.event("m.room.encrypted", MALLORY, sealed))
+        anna.says("Two")
+        await core.until(lambda: core.words == ["One", "Two"])
+        assert core.cursor is not None and Place.read(core.cursor).waiting == []
+        assert len([update for update in core.updates if isinstance(update, Unreadable)]) == 4
+
+
 # -- state of any shape -------------------------------------------------------------------------------------
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.just(10**400)

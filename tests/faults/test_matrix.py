@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from tests.adapters.homeserver import (
     too_many,
     truncated,
 )
+from tests.adapters.olm import Device
 from tests.faults.matrix import ANNA, Core, started
 
 
@@ -225,6 +227,29 @@ async def test_a_gap_that_the_homeserver_refuses_to_show_does_not_hold_up_what_c
     assert set(core.words) == {*words[-100:], "Elsewhere"}
 
 
+async def test_a_room_that_cannot_be_read_holds_up_no_other_and_is_read_once_it_can_be(
+    server: Homeserver, tmp_path: Path
+) -> None:
+    broken, room = server.room("@eve:evil.test"), server.room(ANNA)
+    core = Core(server, tmp_path)
+    async with core:
+        await core.ready()
+        server.breaks("state", bad_gateway, times=None)
+        server.says(broken, "@eve:evil.test", "One")
+        await core.until(lambda: core.cursor is not None and json.loads(core.cursor)["behind"] == {broken: "s2"})
+        server.heals()
+        for number in range(150):
+            server.says(broken, "@eve:evil.test", f"More {number}")
+        server.says(room, ANNA, "Elsewhere")
+        await core.until(lambda: core.words == ["Elsewhere"])
+    async with core:
+        await core.until(lambda: len(core.words) == 152)
+        server.says(broken, "@eve:evil.test", "Last")
+        await core.until(lambda: core.words[-1] == "Last")
+        assert core.cursor is not None and not json.loads(core.cursor)["behind"]
+    assert core.words == ["Elsewhere", "One", *(f"More {number}" for number in range(150)), "Last"]
+
+
 # -- sending ------------------------------------------------------------------------------------------------
 
 Act = Callable[[Core, MessageRef], Awaitable[Any]]
@@ -279,6 +304,153 @@ async def test_what_a_fault_means_for_a_message(server: Homeserver, tmp_path: Pa
             await act(core, target)
         assert never.value.gone
         assert len(server.events) == 1
+
+
+async def test_what_is_for_one_person_is_told_where_only_that_person_is(server: Homeserver, tmp_path: Path) -> None:
+    private = server.room(ANNA)
+    async with started(server, tmp_path) as core:
+        words = Rendered("What only Anna shall know", recipient=ANNA)
+        target = (await core.adapter.send(ChatRef("matrix", private), words, "1.1")).message
+        bob = "@bob:lab.test"
+        for user, membership, gone in ((bob, "invite", False), (ANNA, "leave", True), (bob, "leave", True)):
+            server.brings(private, server.event("m.room.member", user, {"membership": membership}, state_key=user))
+            server.says(private, bob, "Now")
+            heard = len(core.words) + 1
+            await core.until(partial(_heard, core, heard))
+            for act in (
+                core.adapter.send(ChatRef("matrix", private), words, f"2.{membership}"),
+                core.adapter.edit(target, words, f"3.{membership}"),
+            ):
+                with pytest.raises(Undeliverable) as refused:
+                    await act
+                assert refused.value.gone is gone
+        assert len(server.sent(private)) == 1
+
+
+def _heard(core: Core, number: int) -> bool:
+    return len(core.words) >= number
+
+
+def device(server: Homeserver, user: str, name: str = "DEVICE") -> Device:
+    """Somebody's device, which the bot can begin conversations with."""
+    made = Device(user, name)
+    server.device_keys[user][name] = made.keys
+    server.people_one_time_keys[user, name] += [{id: key} for id, key in made.new_one_time_keys(9).items()]
+    return made
+
+
+async def test_who_comes_while_a_key_is_shared_gets_one_and_the_message_is_not_lost(
+    server: Homeserver, tmp_path: Path
+) -> None:
+    anna, bob = device(server, ANNA), device(server, "@bob:lab.test")
+    room = server.room(ANNA, encrypted=True, name="Group")
+    async with started(server, tmp_path) as core:
+        server.says(room, ANNA, "Hello")
+        await core.until(lambda: core.words == ["Hello"])
+
+        async def joined(_request: web.Request) -> None:
+            server.brings(
+                room, server.event("m.room.member", bob.user_id, {"membership": "join"}, state_key=bob.user_id)
+            )
+            server.says(room, bob.user_id, "Me too")
+            await core.until(lambda: core.words == ["Hello", "Me too"])
+
+        server.breaks("sendToDevice", joined)
+        await core.send(room)
+    assert given(server) == [{anna.user_id}, {anna.user_id, bob.user_id}]
+
+
+def given(server: Homeserver) -> list[set[str]]:
+    """To whom keys were given, each time."""
+    return [set(sent["messages"]) for sent in server.to_devices]
+
+
+async def test_who_has_left_in_a_gap_gets_no_key(server: Homeserver, tmp_path: Path) -> None:
+    anna, bob = device(server, ANNA), device(server, "@bob:lab.test")
+    room = server.room(anna.user_id, bob.user_id, encrypted=True, name="Group")
+    async with started(server, tmp_path) as core:
+        server.says(room, ANNA, "Hello")
+        await core.until(lambda: core.words == ["Hello"])
+
+        async def left(_request: web.Request) -> None:
+            gone = server.event("m.room.member", bob.user_id, {"membership": "leave"}, state_key=bob.user_id)
+            server.brings(room, gone, *(server.event("m.room.message", ANNA, {}) for _ in range(120)))
+            server.says(room, ANNA, "He has left")
+            await core.until(lambda: core.words == ["Hello", "He has left"])
+
+        server.breaks("keys/claim", left)
+        await core.send(room)
+    assert given(server) == [{anna.user_id}]
+
+
+def _changes(server: Homeserver, user: str) -> None:
+    server.interferes(lambda answer: answer["device_lists"]["changed"].append(user))
+
+
+async def test_a_device_that_comes_while_devices_are_asked_for_gets_keys_too(
+    server: Homeserver, tmp_path: Path
+) -> None:
+    device(server, ANNA, "OLD")
+    room = server.room(ANNA, encrypted=True)
+    async with started(server, tmp_path) as core:
+
+        async def old_answer(_request: web.Request) -> web.StreamResponse:
+            answer = web.json_response({"device_keys": {ANNA: dict(server.device_keys[ANNA])}})
+            device(server, ANNA, "NEW")
+            _changes(server, ANNA)
+            server.says(room, ANNA, "A new phone")
+            await core.until(lambda: core.cursor is not None and json.loads(core.cursor)["since"] >= "s2")
+            return answer
+
+        server.breaks("keys/query", old_answer)
+        await core.send(room, key="1.1")
+        server.says(room, ANNA, "Hello")
+        await core.until(lambda: core.words[-1:] == ["Hello"])
+        await core.send(room, key="2.1")
+    assert {name for sent in server.to_devices for name in sent["messages"][ANNA]} == {"OLD", "NEW"}
+
+
+async def test_a_device_that_was_away_gets_keys_again(server: Homeserver, tmp_path: Path) -> None:
+    device(server, ANNA)
+    room = server.room(ANNA, encrypted=True)
+    async with started(server, tmp_path) as core:
+        await core.send(room, key="1.1")
+        away = server.device_keys.pop(ANNA)
+        for number, found in enumerate(({}, away)):
+            server.device_keys[ANNA] = found
+            asked = len(server.asked("keys/query"))
+            _changes(server, ANNA)
+            await server.until(partial(_asked_more, server, asked))
+            server.says(room, ANNA, f"Word {number}")
+            await core.until(partial(_heard, core, number + 1))
+        await core.send(room, key="2.1")
+    assert given(server) == [{ANNA}, {ANNA}]
+
+
+def _asked_more(server: Homeserver, before: int) -> bool:
+    return len(server.asked("keys/query")) > before
+
+
+@pytest.mark.parametrize("name", ["keys/query", "keys/claim", "sendToDevice", "send", "state", "createRoom"])
+async def test_a_refusal_that_is_not_the_rooms_costs_no_message(server: Homeserver, tmp_path: Path, name: str) -> None:
+    device(server, ANNA)
+    room = server.room(ANNA, encrypted=True)
+    refused = ["M_UNRECOGNIZED"] if name in ("send", "state") else ["M_UNRECOGNIZED", "M_FORBIDDEN"]
+    async with started(server, tmp_path) as core:
+        for code in refused:
+            server.breaks(name, refuses(404, code))
+            with pytest.raises(RetryLater):
+                await core.send("@ben:lab.test" if name == "createRoom" else room)
+        if name != "createRoom":
+            assert await core.send(room)
+
+
+async def test_a_proxy_that_has_lost_its_homeserver_ends_nothing(server: Homeserver, tmp_path: Path) -> None:
+    room = server.room(ANNA)
+    async with started(server, tmp_path) as core:
+        server.breaks("sync", refuses(404, "M_UNRECOGNIZED"), times=3)
+        server.says(room, ANNA, "One")
+        await core.until(lambda: core.words == ["One"])
 
 
 async def test_a_message_whose_answer_got_lost_is_there_once(server: Homeserver, tmp_path: Path) -> None:
@@ -358,3 +530,43 @@ async def test_an_invitation_that_is_refused_is_struck_from_the_list(server: Hom
         server.says(room, ANNA, "Two")
         await core.until(lambda: core.cursor is not None and not json.loads(core.cursor)["invites"])
         assert len(server.asked("join")) == 1
+
+
+async def test_an_invitation_that_names_two_inviters_is_declined(server: Homeserver, tmp_path: Path) -> None:
+    async with started(server, tmp_path, invites="homeserver") as core:
+        forged, eve = ANNA, "@eve:evil.test"
+        for order in ((forged, eve), (eve, forged)):
+            content = {"membership": "invite", "is_direct": True}
+            members = [
+                {"type": "m.room.member", "sender": sender, "state_key": server.user_id, "content": content}
+                for sender in order
+            ]
+            room: dict[str, Any] = {"invite_state": {"events": members}}
+            number = len(server.asked("leave"))
+            server.interferes(partial(_invites, {f"!{number}:evil.test": room}))
+            await server.until(partial(_left_more, server, number))
+        assert not server.asked("join") and not server.account_data
+        assert core.cursor is not None and json.loads(core.cursor)["invites"] == {}
+
+
+def _invites(rooms: dict[str, Any], answer: dict[str, Any]) -> None:
+    answer["rooms"]["invite"].update(rooms)
+
+
+def _left_more(server: Homeserver, before: int) -> bool:
+    return len(server.asked("leave")) > before
+
+
+async def test_a_private_chat_is_made_anew_where_anybody_could_overhear_the_listed_one(
+    server: Homeserver, tmp_path: Path
+) -> None:
+    sealed, clear, public = (server.room(ANNA, encrypted=which != 1) for which in range(3))
+    server.brings(public, server.event("m.room.join_rules", ANNA, {"join_rule": "public"}, state_key=""))
+    for listed, made in (([clear, public], 1), ([clear, sealed], 1)):
+        server.account_data["m.direct"] = {ANNA: listed}
+        async with started(server, tmp_path) as core:
+            with pytest.raises(Undeliverable) as moved:
+                await core.send(ANNA)
+            assert moved.value.moved_to is not None
+            assert len(server.asked("createRoom")) == made
+            assert (moved.value.moved_to.id == sealed) is (sealed in listed)

@@ -15,7 +15,7 @@ from nio.crypto.attachments import decrypt_attachment
 
 from bot.adapters.matrix import account, keys, sending, signing
 from bot.adapters.matrix.account import Login
-from bot.adapters.matrix.encryption import ENCRYPTED, Encryption
+from bot.adapters.matrix.encryption import ENCRYPTED, MEGOLM, Encryption
 from bot.adapters.matrix.homeserver import CALL_TIMEOUT, Homeserver, Rejected, segments
 from bot.adapters.matrix.joining import Joining, Policy
 from bot.adapters.matrix.patience import Patience
@@ -203,7 +203,7 @@ class Matrix:
 
     async def send(self, chat: ChatRef, message: Rendered, key: str) -> Sent:
         """Deliver a new message. ``key`` is its transaction id: sent again, it is the same event."""
-        here, room = await self._at(chat)
+        here, room = await self._at(chat, message.recipient)
         answered = None if message.reply_to is None else self._authors.get(message.reply_to)
         content = sending.message(chat, message, room, answered)
         file = None
@@ -218,7 +218,7 @@ class Matrix:
 
     async def edit(self, target: MessageRef, message: Rendered, key: str) -> None:
         """Change a delivered message."""
-        here, room = await self._at(target.chat)
+        here, room = await self._at(target.chat, message.recipient)
         await self._put(here, room, "m.room.message", sending.change(target.id, message), key)
 
     async def retract(self, target: MessageRef) -> None:
@@ -303,8 +303,8 @@ class Matrix:
 
     # -- the way there --------------------------------------------------------------------------------------
 
-    async def _at(self, chat: ChatRef) -> tuple[Connected, Room]:
-        """The room of a chat. Raises ``RetryLater`` and ``Undeliverable``."""
+    async def _at(self, chat: ChatRef, recipient: str | None = None) -> tuple[Connected, Room]:
+        """The room of a chat, in which nobody but ``recipient`` is. Raises ``RetryLater`` and ``Undeliverable``."""
         try:
             here = await self._connect()
         except (Refused, Rejected) as error:  # receiving ends with it, and tells the operator
@@ -313,12 +313,19 @@ class Matrix:
             if chat.id.startswith("@"):
                 begun = ChatRef(ADAPTER, await self._begin(here, chat.id))
                 raise Undeliverable("a private chat begins", moved_to=begun)
-            return here, await here.rooms.get(chat.id)
+            room = await here.rooms.get(chat.id)
+            if recipient is not None and room.others != [recipient]:
+                here.rooms.forget(chat.id)  # one that we have just made may be remembered without whom it is for
+                room = await here.rooms.get(chat.id)
+                if room.others != [recipient]:
+                    raise Undeliverable("others are in the private chat", gone=recipient not in room.others)
+            return here, room
         except Refused as error:
             raise RetryLater(60, str(error), everywhere=True) from None
         except Rejected as error:
-            gone = error.status in (403, 404)
-            raise Undeliverable(f"the room cannot be read: {error}", gone=gone) from None
+            if not error.closed:
+                raise RetryLater(60, f"the room cannot be read: {error}") from None
+            raise Undeliverable(f"the room cannot be read: {error}", gone=True) from None
 
     async def _begin(self, here: Connected, user: str) -> str:
         """A private chat with somebody, the one there is or a new one, encrypted."""
@@ -327,24 +334,23 @@ class Matrix:
                 room = await here.rooms.get(id)
             except Rejected:
                 continue
-            if room.private and user in room.members:
+            # The list of direct chats is made of what others have said: it is believed where nobody can overhear.
+            if room.private and room.others == [user] and room.encrypted and room.invite_only:
                 return id
-        made = await here.homeserver.call(
-            "POST",
-            "/v3/createRoom",
-            {
-                "preset": "trusted_private_chat",
-                "is_direct": True,
-                "invite": [user],
-                "initial_state": [
-                    {
-                        "type": "m.room.encryption",
-                        "state_key": "",
-                        "content": {"algorithm": "m.megolm.v1.aes-sha2"},
-                    }
-                ],
-            },
-        )
+        encryption = {"type": "m.room.encryption", "state_key": "", "content": {"algorithm": MEGOLM}}
+        try:
+            made = await here.homeserver.call(
+                "POST",
+                "/v3/createRoom",
+                {
+                    "preset": "trusted_private_chat",
+                    "is_direct": True,
+                    "invite": [user],
+                    "initial_state": [encryption],
+                },
+            )
+        except Rejected as error:
+            raise RetryLater(60, f"no private chat can be made: {error}") from None
         id = text(made.get("room_id"))
         if not id:
             raise RetryLater(60, "the new room has no id")
@@ -371,16 +377,18 @@ class Matrix:
             raise RetryLater(5, "the answer names no event")
         return id
 
-    async def _never(self, here: Connected, room: str, error: Rejected) -> Undeliverable:
+    async def _never(self, here: Connected, room: str, error: Rejected) -> Undeliverable | RetryLater:
         """Why an event is refused for ever, and whether the whole room is closed to us."""
         here.rooms.forget(room)
+        if error.status in (403, 404) and not error.closed:
+            return RetryLater(60, f"the homeserver says no: {error}")
         gone = error.status == 404
         if error.status == 403:
             try:
                 found = await here.rooms.get(room)
                 gone = found.members.get(here.me.user) != "join"
-            except Rejected:
-                gone = True
+            except Rejected as refused:
+                gone = refused.closed
             except RetryLater:
                 pass
         return Undeliverable(f"the homeserver says no: {error}", gone=gone)

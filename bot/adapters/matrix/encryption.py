@@ -14,13 +14,13 @@ from uuid import uuid4
 
 import structlog
 from nio import KeysClaimResponse, KeysQueryResponse
-from nio.crypto import Olm
+from nio.crypto import Olm, OlmDevice
 from nio.events import MegolmEvent, RoomKeyEvent, ToDeviceEvent
 from nio.events.misc import BadEvent, UnknownBadEvent
 from nio.events.to_device import ForwardedRoomKeyEvent, OlmEvent
 from nio.store import MegolmInboundSessions, OlmSessions
 
-from bot.adapters.matrix.homeserver import Homeserver, segments
+from bot.adapters.matrix.homeserver import Homeserver, Rejected, segments
 from bot.adapters.matrix.keys import STORE_FAULTS
 from bot.adapters.matrix.rooms import Room, Rooms, text
 from bot.port import RetryLater
@@ -179,7 +179,7 @@ class Encryption:
 
     async def encrypt(self, room: Room, kind: str, content: Mapping[str, Any]) -> dict[str, Any]:
         """The content of ``m.room.encrypted`` that only this room's members can read. Raises as a call does."""
-        await self._share(room)
+        await self._share(room.id)
         words = json.dumps({"type": kind, "content": content, "room_id": room.id}, ensure_ascii=False)
         session = self.olm.outbound_group_sessions[room.id]
         sealed: dict[str, Any] = {
@@ -198,26 +198,40 @@ class Encryption:
         """Who has left must not read on, and who has come must be able to: the next message gets a new key."""
         self.olm.outbound_group_sessions.pop(room, None)
 
-    async def _share(self, room: Room) -> None:
-        async with self._sharing.setdefault(room.id, asyncio.Lock()):
-            while self.olm.should_share_group_session(room.id):
-                members = list(room.members)
+    async def _share(self, id: str) -> None:
+        """Give the key of the room's session to everybody there. Whatever changes meanwhile makes a new session."""
+        async with self._sharing.setdefault(id, asyncio.Lock()):
+            while self.olm.should_share_group_session(id):
+                members = await self._members(id)
                 await self._learn(set(members) - self.olm.tracked_users | self.olm.users_for_key_query & {*members})
                 if missing := self.olm.get_missing_sessions(members):
                     await self._claim(missing)
+                if members != await self._members(id):
+                    continue
                 with self._kept():
-                    sharing = [*self.olm.share_group_session_parallel(room.id, members, ignore_unverified_devices=True)]
+                    sharing = [*self.olm.share_group_session_parallel(id, members, ignore_unverified_devices=True)]
+                session = self.olm.outbound_group_sessions[id]
                 for devices, messages in sharing:
                     await self._to(ENCRYPTED, messages)
-                    self.olm.outbound_group_sessions[room.id].users_shared_with.update(devices)
-                session = self.olm.outbound_group_sessions.get(room.id)
-                if session is not None and members == list(room.members):
+                    session.users_shared_with.update(devices)
+                if members != await self._members(id):
+                    self.members_changed(id)
+                elif self.olm.outbound_group_sessions.get(id) is session:
                     session.shared = True
-                else:
-                    self.members_changed(room.id)
+
+    async def _members(self, id: str) -> list[str]:
+        """Who is in a room now; after a gap it is another object that knows."""
+        return list((await self._rooms.get(id)).members)
 
     async def _to(self, kind: str, messages: Mapping[str, Any]) -> None:
-        await self._homeserver.call("PUT", segments("v3", "sendToDevice", kind, uuid4().hex), messages)
+        await self._call("PUT", segments("v3", "sendToDevice", kind, uuid4().hex), messages)
+
+    async def _call(self, method: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """A call about keys: that it is refused says nothing about the room."""
+        try:
+            return await self._homeserver.call(method, path, body)
+        except Rejected as error:
+            raise RetryLater(60, f"the homeserver refuses a call about keys: {error}") from None
 
     async def _learn(self, users: set[str]) -> None:
         """Ask for these people's devices."""
@@ -226,19 +240,28 @@ class Encryption:
             wanted = sorted(user for user in users if self._unanswered.get(user, 0.0) <= now)
             if not wanted:
                 return
-            answer = await self._homeserver.call(
-                "POST", segments("v3", "keys", "query"), {"device_keys": {user: [] for user in wanted}}
-            )
+            # Before the answer: what changes while it is on its way is asked for again.
+            self.olm.tracked_users.update(wanted)
+            self.olm.users_for_key_query.difference_update(wanted)
+            try:
+                answer = await self._call(
+                    "POST",
+                    segments("v3", "keys", "query"),
+                    {"device_keys": {user: [] for user in wanted}, "timeout": 2000},
+                )
+            except BaseException:
+                self.olm.users_for_key_query.update(wanted)
+                raise
+            again = self.olm.users_for_key_query & {*wanted}
             devices = {user: found for user, found in _dict(answer.get("device_keys")).items() if user in wanted}
             changed: set[str] = set()
             for user in wanted:
-                self.olm.users_for_key_query.discard(user)
                 if user in devices:
                     self._unanswered.pop(user, None)
                     changed |= self._known_devices(user, devices[user])
                 else:
                     self._unanswered[user] = now + ASK_AGAIN
-                self.olm.tracked_users.add(user)
+            self.olm.users_for_key_query |= again  # nio strikes out whose answer it takes in
         for user in changed:
             for room in self._rooms.shared_with(user):
                 self.members_changed(room.id)
@@ -246,17 +269,33 @@ class Encryption:
     def _known_devices(self, user: str, devices: Any) -> set[str]:
         response = KeysQueryResponse({user: devices}, {})
         with self._kept(), self._guarded("matrix.devices_unreadable"):
+            known = self.olm.device_store[user]
+            before = {id for id, device in known.items() if device.deleted}
             self.olm.handle_response(response)
+            # One that was away is there again; nio would never give it a key. With other keys it is not the same.
+            back = {id: known[id] for id in before & devices.keys() if _same(devices[id], known[id])}
+            for device in back.values():
+                device.deleted = False
+            self.olm.store.save_device_keys({user: back})
+            if back:
+                return {user}
         return set(response.changed)
 
     async def _claim(self, wanted: Mapping[str, Sequence[str]]) -> None:
         """Begin conversations with devices, by one of the keys each has left for that."""
         asked = {user: dict.fromkeys(devices, "signed_curve25519") for user, devices in wanted.items()}
-        answer = await self._homeserver.call("POST", segments("v3", "keys", "claim"), {"one_time_keys": asked})
+        answer = await self._call("POST", segments("v3", "keys", "claim"), {"one_time_keys": asked})
         for user, devices in _dict(answer.get("one_time_keys")).items():
             for device, key in _dict(devices).items():
                 with self._kept(), self._guarded("matrix.claim_unreadable"):
                     self.olm.handle_response(KeysClaimResponse({user: {device: key}}, {}))
+
+
+def _same(told: Any, device: OlmDevice) -> bool:
+    """Whether a device of an answer has the keys by which we know it."""
+    keys = _dict(_dict(told).get("keys"))
+    ours = (device.ed25519, device.curve25519)
+    return (keys.get(f"ed25519:{device.id}"), keys.get(f"curve25519:{device.id}")) == ours
 
 
 def _is_sealed(event: Any) -> bool:

@@ -37,6 +37,11 @@ class Rejected(Exception):
         self.code = code
         self.answer = answer
 
+    @property
+    def closed(self) -> bool:
+        """Whether it is about the room or event that was asked for; a proxy's 404 is not."""
+        return self.code in ("M_FORBIDDEN", "M_NOT_FOUND")
+
 
 class Homeserver:
     """Calls to the client-server API with one account's token.

@@ -60,22 +60,28 @@ class Joining:
         self._marking = asyncio.Lock()
 
     def invited(self, id: str, stripped: Sequence[Any], invitations: Invitations) -> None:
-        """Somebody asks us into a room. Of its stripped state only the event about ourselves is an invitation."""
-        for event in stripped:
-            content = event.get("content") if isinstance(event, dict) else None
-            if not isinstance(content, dict) or event.get("type") != "m.room.member":
-                continue
-            if event.get("state_key") != self._me or content.get("membership") != "invite":
-                continue
-            inviter = text(event.get("sender"))
-            if len(invitations) >= MOST_INVITATIONS:
-                log.warning("matrix.too_many_invitations", most=MOST_INVITATIONS)
-            elif self._policy.welcomes(inviter):
-                invitations[id] = [server_of(inviter), inviter if content.get("is_direct") is True else ""]
-                self._hopeless.discard(id)
-            else:
-                log.info("matrix.invitation_declined")
-                self.leave(id)
+        """Somebody asks us into a room: the one event about ourselves in its stripped state says who.
+
+        That state comes from their server, which may have put more of them there; of those none is believed.
+        """
+        own = [
+            event
+            for event in stripped
+            if isinstance(event, dict) and (event.get("type"), event.get("state_key")) == ("m.room.member", self._me)
+        ]
+        content = own[0].get("content") if own else None
+        if not isinstance(content, dict) or content.get("membership") != "invite":
+            return
+        inviter = text(own[0].get("sender"))
+        if len(own) > 1 or not self._policy.welcomes(inviter):
+            log.info("matrix.invitation_declined")
+            invitations.pop(id, None)
+            self.leave(id)
+        elif len(invitations) >= MOST_INVITATIONS:
+            log.warning("matrix.too_many_invitations", most=MOST_INVITATIONS)
+        else:
+            invitations[id] = [server_of(inviter), inviter if content.get("is_direct") is True else ""]
+            self._hopeless.discard(id)
 
     def follow(self, invitations: Invitations) -> None:
         """Go where we are asked to; what turned out to be impossible is struck from the list."""

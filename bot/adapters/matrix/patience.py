@@ -1,5 +1,6 @@
 """Patience: asking until the homeserver answers."""
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -20,13 +21,21 @@ class Patience:
         self.sleep = sleep
         self._random = random
 
-    async def outlast(self, ask: Callable[[], Awaitable[T]], longest: float = LONGEST_PAUSE) -> T:
-        """The answer, however long it takes. Only ``Refused`` and ``Rejected`` are passed on."""
+    async def outlast(
+        self, ask: Callable[[], Awaitable[T]], longest: float = LONGEST_PAUSE, tries: int | None = None
+    ) -> T:
+        """The answer, however long it takes. Only ``Refused`` and ``Rejected`` are passed on.
+
+        With ``tries`` it gives up after so many, or once half a minute is over: then ``RetryLater`` is passed on too.
+        """
         attempt = 0
+        began = time.monotonic()
         while True:
             try:
                 answer = await ask()
             except RetryLater as error:
+                if tries is not None and (attempt + 1 >= tries or time.monotonic() - began > LONGEST_PAUSE):
+                    raise
                 pause = min(longest, FIRST_PAUSE * 2.0 ** min(attempt, 12)) * (0.5 + self._random() / 2)
                 pause = max(pause, error.after)
                 attempt += 1

@@ -18,7 +18,7 @@ from bot.adapters.matrix.joining import Invitations, Joining, server_of
 from bot.adapters.matrix.patience import FIRST_PAUSE, Patience
 from bot.adapters.matrix.reading import ADAPTER, Account, kept, read, when
 from bot.adapters.matrix.rooms import Room, Rooms, is_id, text
-from bot.port import RetryLater
+from bot.port import Refused, RetryLater
 from bot.types import Actor, Batch, ChatRef, Garbled, Joined, Left, Moved, Unreadable, Update
 
 log = structlog.get_logger()
@@ -39,11 +39,20 @@ PAGE = 500
 MOST_WAITING = 1000
 """Undecryptable messages that are remembered."""
 
+LONGEST_SESSION = 64
+"""Characters of a session's id; the real ones are 43 of base64."""
+
 KEEP_WAITING = 30 * 86400
 """Seconds an undecryptable message waits for its key."""
 
 HINT_EVERY = 3600
 """Seconds between two hints in one room that something could not be read."""
+
+TRIES = 5
+"""How often a room is asked for before the others go on without it."""
+
+REST, LONGEST_REST = 60.0, 3600.0
+"""Seconds until a room that could not be read is tried again, doubled each time, and at most."""
 
 MOST_UNKNOWN = 200
 """Events before our invitation was found that are looked through in a room we have just joined."""
@@ -72,13 +81,15 @@ class Place:
 
     ``since`` is the sync token. ``invites`` are rooms still to be joined, with servers to join them by; later syncs
     do not repeat them. ``waiting`` are messages without a key: room, event, session, and when (Unix time).
-    ``hinted`` says when a room was last told so.
+    ``hinted`` says when a room was last told so. ``behind`` are rooms that could not be read, and the sync token from
+    which on they are still to be.
     """
 
     since: str | None = None
     invites: Invitations = field(default_factory=dict)
     waiting: list[tuple[str, str, str, float]] = field(default_factory=list)
     hinted: dict[str, float] = field(default_factory=dict)
+    behind: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, cursor: str | None) -> "Place":
@@ -92,6 +103,7 @@ class Place:
                 {str(room): [str(via), str(direct)] for room, (via, direct) in stored["invites"].items()},
                 [(str(room), str(event), str(session), float(at)) for room, event, session, at in stored["waiting"]],
                 {str(room): float(at) for room, at in stored["hinted"].items()},
+                {str(room): str(since) for room, since in stored.get("behind", {}).items()},
             )
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             log.warning("matrix.cursor_ignored")
@@ -103,7 +115,9 @@ class Place:
 
     def prune(self, now: float) -> None:
         """Give up what has waited too long, and of too much the oldest of whichever room has most."""
-        self.waiting = [entry for entry in self.waiting if entry[3] > now - KEEP_WAITING]
+        self.waiting = [
+            entry for entry in self.waiting if entry[3] > now - KEEP_WAITING and len(entry[2]) <= LONGEST_SESSION
+        ]
         rooms = Counter(entry[0] for entry in self.waiting)
         while len(self.waiting) > MOST_WAITING:
             [(fullest, _)] = rooms.most_common(1)
@@ -135,9 +149,22 @@ class Receiving:
         self._upkeep = upkeep
         self._poll = poll
         self._tried: set[str] = set()
+        self._untended: Mapping[str, Any] | None = None
+        self._tending: asyncio.Task[None] | None = None
+        self._resting: dict[str, tuple[float, float]] = {}
+        """Rooms that could not be read: until when they are left alone (monotonic), and how long they were."""
 
     async def batches(self, place: Place) -> AsyncGenerator[Batch, None]:
         """What happened, one sync after another."""
+        try:
+            async for batch in self._syncs(place):
+                yield batch
+        finally:
+            if self._tending is not None:
+                self._tending.cancel()
+                await asyncio.gather(self._tending, return_exceptions=True)
+
+    async def _syncs(self, place: Place) -> AsyncGenerator[Batch, None]:
         self._joining.follow(place.invites)
         while True:
             first = place.since is None
@@ -163,13 +190,15 @@ class Receiving:
         """One sync, and the seconds it took."""
         began = time.monotonic()
         query = {"filter": FILTER, "timeout": "0" if since is None else str(round(self._poll * 1000))}
-        if since is None:
-            answer = await self._homeserver.call("GET", "/v3/sync", query=query, timeout=FIRST_SYNC)
-        else:
+        if since is not None:
             query["since"] = since
-            answer = await self._homeserver.call(
-                "GET", "/v3/sync", query=query, timeout=self._poll + self._homeserver.timeout
-            )
+        timeout = FIRST_SYNC if since is None else self._poll + self._homeserver.timeout
+        try:
+            answer = await self._homeserver.call("GET", "/v3/sync", query=query, timeout=timeout)
+        except Rejected as error:
+            if error.status != 404:
+                raise
+            raise RetryLater(5, f"there is no homeserver just now: {error}") from None  # but its proxy
         return answer, time.monotonic() - began
 
     async def _take_in(self, answer: Mapping[str, Any], place: Place, happened: "_Happened") -> None:
@@ -178,31 +207,88 @@ class Receiving:
             if isinstance(event, dict) and event.get("type") == "m.direct":
                 self._rooms.mark_direct(_dict(event.get("content")))
         keys = await self._patience.outlast(partial(self._keys, answer))
-        try:
-            await self._upkeep(answer)
-            await self._encryption.settle()
-        except RetryLater as error:
-            log.info("matrix.upkeep_later", reason=error.reason)  # the next sync asks for it again
-        except Rejected as error:
-            log.warning("matrix.upkeep_rejected", reason=str(error))
+        self._untended = answer
+        if self._tending is None or self._tending.done():
+            self._tending = asyncio.create_task(self._tend())
         rooms = _dict(answer.get("rooms"))
         for id, told in _dict(rooms.get("invite")).items():
             self._joining.invited(id, _list(_dict(_dict(told).get("invite_state")).get("events")), place.invites)
         for id, told in _dict(rooms.get("leave")).items():
             self._left(id, _dict(told), place, happened)
-        entering = [self._room(id, _dict(told), place, first) for id, told in _dict(rooms.get("join")).items()]
-        for events, room in await asyncio.gather(*entering):
-            if room is not None:
-                await self._understand(events, room, place, happened)
+        joined = _dict(rooms.get("join"))
+        end = text(answer.get("next_batch"))
+        entering = [
+            self._entered(id, _dict(joined.get(id)), place, first, end)
+            for id in dict.fromkeys([*joined, *place.behind])
+        ]
+        for found in await asyncio.gather(*entering):
+            if found is None:
+                continue
+            id, events, room = found
+            try:
+                if room is not None:
+                    await self._understand(events, room, place, happened)
+            except RetryLater as error:
+                self._falls_behind(id, place, error)
+            else:
+                if place.behind.pop(id, None) is not None:
+                    self._resting.pop(id, None)
+                    log.info("matrix.room_caught_up")
         await self._retry(keys, place, happened)
+
+    async def _tend(self) -> None:
+        """Look after keys and devices beside the syncs: somebody's slow homeserver must not delay anybody's words."""
+        while (answer := self._untended) is not None:
+            self._untended = None
+            try:
+                await self._upkeep(answer)
+                await self._encryption.settle()
+            except RetryLater as error:
+                log.info("matrix.upkeep_later", reason=error.reason)  # the next sync asks for it again
+            except Rejected as error:
+                log.warning("matrix.upkeep_rejected", reason=str(error))
+            except Refused:
+                return  # the sync hears it too, and tells the operator
 
     async def _keys(self, answer: Mapping[str, Any]) -> set[tuple[str, str]]:
         return self._encryption.receive(answer)
 
     # -- one room -------------------------------------------------------------------------------------------
 
+    async def _entered(
+        self, id: str, told: Mapping[str, Any], place: Place, first: bool, end: str
+    ) -> tuple[str, list[dict[str, Any]], Room | None] | None:
+        """A room as ``_room`` tells it. One that cannot be read does not hold up the others: it is read later.
+
+        Then all that it has missed is one gap, which ends with this sync, at ``end``.
+        """
+        tries = TRIES
+        if id in place.behind:
+            self._rooms.forget(id)
+            self._encryption.members_changed(id)
+            if not end or time.monotonic() < self._resting.get(id, (0.0, 0.0))[0]:
+                return None
+            told, tries = {"timeline": {"limited": True, "prev_batch": end}}, 1
+        try:
+            events, room = await self._room(id, told, place, first, tries)
+        except RetryLater as error:
+            self._falls_behind(id, place, error)
+            return None
+        return id, events, room
+
+    def _falls_behind(self, id: str, place: Place, error: RetryLater) -> None:
+        if place.since is None:
+            raise error  # the first sync reads no room
+        _, rested = self._resting.get(id, (0.0, 0.0))
+        pause = min(LONGEST_REST, max(REST, 2 * rested))
+        self._resting[id] = time.monotonic() + pause, pause
+        place.behind.setdefault(id, place.since)
+        self._rooms.forget(id)
+        self._encryption.members_changed(id)
+        log.warning("matrix.room_later", reason=error.reason, pause=pause)
+
     async def _room(
-        self, id: str, told: Mapping[str, Any], place: Place, first: bool
+        self, id: str, told: Mapping[str, Any], place: Place, first: bool, tries: int
     ) -> tuple[list[dict[str, Any]], Room | None]:
         """A room's new events, oldest first and without gaps, and the room as it is after them."""
         timeline = _dict(told.get("timeline"))
@@ -215,9 +301,11 @@ class Receiving:
             self._rooms.forget(id)
             self._encryption.members_changed(id)
             start = text(timeline.get("prev_batch"))
-            before = await self._gap(id, start, None if new else place.since) if start else []
+            stop = None if new else place.behind.get(id, place.since)
+            before = await self._gap(id, start, stop, tries) if start else []
             known = {event.get("event_id") for event in events}
             events = [event for event in before if event.get("event_id") not in known] + events
+            new = new or any(map(self._is_arrival, events))
         if new:
             place.invites.pop(id, None)
             events = self._since_invited(events)
@@ -227,19 +315,20 @@ class Receiving:
         if first:
             return [], None
         try:
-            return events, await self._patience.outlast(partial(self._rooms.get, id))
+            return events, await self._patience.outlast(partial(self._rooms.get, id), tries=tries)
         except Rejected as error:  # we are not in it any more; the next sync tells
             log.info("matrix.room_closed", reason=str(error))
             return [], None
 
-    async def _gap(self, id: str, start: str, stop: str | None) -> list[dict[str, Any]]:
+    async def _gap(self, id: str, start: str, stop: str | None, tries: int) -> list[dict[str, Any]]:
         """What a sync has left out, oldest first: back from its beginning to where we were."""
         found: list[dict[str, Any]] = []
         while True:
             query = {"dir": "b", "from": start, "limit": str(PAGE)} | ({} if stop is None else {"to": stop})
             try:
                 page = await self._patience.outlast(
-                    partial(self._homeserver.call, "GET", segments("v3", "rooms", id, "messages"), query=query)
+                    partial(self._homeserver.call, "GET", segments("v3", "rooms", id, "messages"), query=query),
+                    tries=tries,
                 )
             except Rejected as error:
                 log.warning("matrix.gap_closed", reason=str(error))
@@ -322,7 +411,7 @@ class Receiving:
         if room.predecessor is None:
             return None
         try:
-            before = await self._patience.outlast(partial(self._rooms.get, room.predecessor))
+            before = await self._patience.outlast(partial(self._rooms.get, room.predecessor), tries=TRIES)
         except Rejected:
             return None
         return before if before.successor == room.id else None
@@ -338,15 +427,22 @@ class Receiving:
             if opened is not None:
                 happened.add(read(opened, room, self._me), opened)
             elif _dict(event.get("content")).get("algorithm") is not None:  # else it was taken back meanwhile
-                self._wait(event, room, key, place, happened)
+                session = text(event["content"].get("session_id"))
+                if self._encryption.knows(room.id, session) or not 0 < len(session) <= LONGEST_SESSION:
+                    # No key that may come opens it: said twice, or nonsense.
+                    happened.updates.append(Unreadable(key, kept(event), "Unopenable"))
+                else:
+                    self._wait(event, session, room, key, place, happened)
         except Exception as error:
             # Whatever a malformed event does to us, the ones after it must come through.
             happened.updates.append(Unreadable(key, kept(event), type(error).__name__))
 
-    def _wait(self, event: Mapping[str, Any], room: Room, key: str, place: Place, happened: "_Happened") -> None:
+    def _wait(
+        self, event: Mapping[str, Any], session: str, room: Room, key: str, place: Place, happened: "_Happened"
+    ) -> None:
         """A message without its key: it is kept, and the room is told once an hour."""
         now = happened.now.timestamp()
-        place.waiting.append((room.id, key, text(_dict(event.get("content")).get("session_id")), now))
+        place.waiting.append((room.id, key, session, now))
         log.info("matrix.undecryptable", waiting=len(place.waiting))
         if place.hinted.get(room.id, 0.0) <= now - HINT_EVERY:
             place.hinted[room.id] = now
@@ -362,8 +458,12 @@ class Receiving:
             self._tried.add(key)
             try:
                 path = segments("v3", "rooms", id, "event", key)
-                event = await self._patience.outlast(partial(self._homeserver.call, "GET", path))
-                room = await self._patience.outlast(partial(self._rooms.get, id))
+                event = await self._patience.outlast(partial(self._homeserver.call, "GET", path), tries=1)
+                room = await self._patience.outlast(partial(self._rooms.get, id), tries=1)
+            except RetryLater as error:
+                log.info("matrix.waiting_later", reason=error.reason)
+                self._tried.discard(key)
+                continue
             except Rejected as error:
                 log.info("matrix.waiting_lost", reason=str(error))
                 place.waiting.remove(entry)
@@ -386,6 +486,7 @@ class Receiving:
 
     def _left(self, id: str, told: Mapping[str, Any], place: Place, happened: "_Happened") -> None:
         place.invites.pop(id, None)
+        place.behind.pop(id, None)
         self._rooms.forget(id)
         for event in _list(_dict(told.get("timeline")).get("events")):
             if isinstance(event, dict) and event.get("state_key") == self._me.user:

@@ -31,6 +31,7 @@ class Room:
         self.name: str | None = None
         self.members: dict[str, str] = {}
         self.direct = False
+        self.invite_only = False
         self.successor: str | None = None
         self.predecessor: str | None = None
         self._power: Mapping[str, Any] | None = None
@@ -47,6 +48,8 @@ class Room:
                 return self._member(user, content)
             case "m.room.encryption", "":
                 self.encrypted = True
+            case "m.room.join_rules", "":
+                self.invite_only = content.get("join_rule") == "invite"
             case "m.room.name", "":
                 self.name = text(content.get("name")) or None
             case "m.room.canonical_alias", "" if self.name is None:
