@@ -92,9 +92,15 @@ def maubot(peers: Path) -> Start:
                 "autojoin": True,
                 "displayname": "disable",
                 "avatar_url": "disable",
+                "ignore_initial_sync": False,
+                "ignore_first_sync": False,
             },
             "database": f"sqlite:{folder / 'maubot.db'}",
-            "logging": {"version": 1, "root": {"level": "WARNING"}},
+            "logging": {
+                "version": 1,
+                "handlers": {"err": {"class": "logging.StreamHandler"}},
+                "root": {"level": "INFO", "handlers": ["err"]},
+            },
         }
         # YAML is a superset of JSON.
         (folder / "config.yaml").write_text(json.dumps(config))
