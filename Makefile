@@ -35,7 +35,7 @@ pictures: browser
 	cp build/pictures/playground-telegram-light-1400.png docs/pictures/playground-light.png
 	cp build/pictures/playground-telegram-dark-1400.png docs/pictures/playground-dark.png
 
-bench: $(VENV)/ready .venv-peers/ready
+bench: $(VENV)/ready .venv-peers/ready .venv-synapse/ready
 	$(BIN)/python bench/throughput.py --labbot-text /start
 	$(BIN)/python bench/stages.py
 	$(BIN)/python bench/scale.py
@@ -43,6 +43,8 @@ bench: $(VENV)/ready .venv-peers/ready
 	$(BIN)/python bench/events.py
 	$(BIN)/python bench/playground.py
 	$(BIN)/python bench/polls.py
+	$(BIN)/python bench/matrix.py
+	$(BIN)/python bench/matrix_kills.py
 
 # The exact versions of the locks, checked by hash; the project itself last, so that it may change freely.
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check

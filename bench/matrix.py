@@ -92,9 +92,15 @@ def maubot(peers: Path) -> Start:
                 "autojoin": True,
                 "displayname": "disable",
                 "avatar_url": "disable",
+                "ignore_initial_sync": False,
+                "ignore_first_sync": False,
             },
             "database": f"sqlite:{folder / 'maubot.db'}",
-            "logging": {"version": 1, "root": {"level": "WARNING"}},
+            "logging": {
+                "version": 1,
+                "handlers": {"err": {"class": "logging.StreamHandler"}},
+                "root": {"level": "INFO", "handlers": ["err"]},
+            },
         }
         # YAML is a superset of JSON.
         (folder / "config.yaml").write_text(json.dumps(config))
@@ -137,10 +143,18 @@ class Contestant:
                 found.setdefault(int(number[1]), line.arrived)
         return found
 
-    async def one(self, room: str) -> float:
+    async def greet(self, room: str) -> None:
+        """Ask until there is an answer: a bot whose keys are not published yet cannot read the first question."""
+        for _ in range(4):
+            with contextlib.suppress(AssertionError):
+                await self.one(room, 10)
+                return
+        raise SystemExit(f"{self.name} does not answer")
+
+    async def one(self, room: str, patience: float = 30) -> float:
         began = time.monotonic()
         number = await self.ask(room)
-        await self.person.until(lambda: number in self.answers(room), 30)
+        await self.person.until(lambda: number in self.answers(room), patience)
         return self.answers(room)[number] - began
 
     async def measure(self, sequential: int, burst: int) -> None:
@@ -201,7 +215,7 @@ async def compare(options: argparse.Namespace, folder: Path, synapse: Synapse) -
                     )
                     contestant.rooms.append(room)
                 for room in contestant.rooms:  # keys are exchanged, caches are warm
-                    await contestant.one(room)
+                    await contestant.greet(room)
                 for _ in range(WARM_UP):
                     await contestant.one(contestant.rooms[0])
             for number in range(1, options.rounds + 1):

@@ -483,14 +483,9 @@ class Homeserver:
         shown = new[-limit:]
         state = [event for event in room.state.values() if event not in shown]
         if not (initial or room.joined_at >= start):
-            # Of a room that is known: what has changed in the part that is cut off, and who speaks in the other.
-            speak = [event.get("sender") for event in shown if isinstance(event, dict)]
+            # Of a room that is known: what has changed in the part that is cut off.
             cut_off = new[:-limit]
-            state = [
-                event
-                for event in state
-                if event in cut_off or (event["type"] == "m.room.member" and event["state_key"] in speak)
-            ]
+            state = [event for event in state if event in cut_off]
         timeline = {"events": shown, "limited": len(new) > limit, "prev_batch": f"t{earlier}"}
         return {"timeline": timeline, "state": {"events": state}, "summary": {}, "unread_notifications": {}}
 

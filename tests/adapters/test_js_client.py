@@ -1,12 +1,18 @@
 """Matrix's own client library against people whose devices are signed, and against one whose is not."""
 
 import os
+import re
+from pathlib import Path
 
 import pytest
+from nio import AsyncClient, AsyncClientConfig, MegolmEvent, RoomMessageText
 
 from tests.adapters.js_client import JsClient, is_installed
 from tests.adapters.matrix_people import People
 from tests.adapters.synapse import Synapse
+from tests.faults.process import LabbotOnMatrix, folder
+
+__all__ = ["folder"]
 
 
 @pytest.fixture(autouse=True)
@@ -59,3 +65,51 @@ async def test_a_lenient_client_gives_keys_to_every_device(synapse: Synapse, res
         await anna.says(room, "Do you hear me?")
         [line] = await boris.hears(room, anna.user_id)
         assert line.body == "Do you hear me?"
+
+
+# -- the bot ------------------------------------------------------------------------------------------------
+
+
+async def test_labbot_is_trusted_and_answers_where_only_signed_devices_are_heard(
+    synapse: Synapse, folder: Path, unused_tcp_port: int
+) -> None:
+    account = await synapse.newcomer("labbot")
+    async with (
+        LabbotOnMatrix(folder, synapse.url, account, unused_tcp_port) as labbot,
+        JsClient(synapse.url, await synapse.newcomer("anna"), only_signed=True) as anna,
+    ):
+        [line] = await labbot.logs("matrix.connected")
+        device = re.search(r"Device (\w+) is signed", line)
+        assert device is not None
+        room = await anna.direct(account.user_id)
+        await anna.until(lambda: account.user_id in anna.members(room))
+        await anna.says(room, "!ideas 4711")
+        [*_, answer] = await anna.hears(room, account.user_id)
+        assert answer.encrypted
+        await anna.until(lambda: any("4711" in line.body for line in anna.lines(room, account.user_id)))
+        assert not [line for line in anna.lines(room, account.user_id) if line.failure is not None]
+        assert await anna.trusts(account.user_id, device[1])
+        assert await labbot.stop() == 0
+
+
+async def test_a_stock_bot_without_signatures_hears_nothing_there(synapse: Synapse, tmp_path: Path) -> None:
+    account = await synapse.newcomer("stock")
+    config = AsyncClientConfig(encryption_enabled=True)
+    stock = AsyncClient(synapse.url, account.user_id, store_path=str(tmp_path), config=config)
+    stock.restore_login(account.user_id, account.device_id, account.token)
+    heard: list[type] = []
+    stock.add_event_callback(lambda _room, event: heard.append(type(event)), (RoomMessageText, MegolmEvent))
+    try:
+        async with JsClient(synapse.url, await synapse.newcomer("anna"), only_signed=True) as anna:
+            await stock.sync(timeout=0)
+            await stock.keys_upload()
+            room = await anna.direct(account.user_id)
+            await stock.join(room)
+            await anna.until(lambda: account.user_id in anna.members(room))
+            await anna.says(room, "!ideas 4711")
+            while not heard:
+                await stock.sync(timeout=5000)
+            assert heard == [MegolmEvent]
+            assert not await anna.trusts(account.user_id, account.device_id)
+    finally:
+        await stock.close()

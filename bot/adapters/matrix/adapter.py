@@ -32,7 +32,7 @@ MEGABYTE = 1024 * 1024
 SYNAPSE_RATE, SYNAPSE_BURST = 0.2, 10
 """Synapse's default for one account: messages a second over all rooms, and how many at once (``rc_message``)."""
 
-SPARED = 1
+SPARED = 2
 """How many of a burst are left unused: the server's clock and ours are two."""
 
 ROOMY = 5.0

@@ -54,6 +54,7 @@ class Encryption:
         self._rooms = rooms
         self._sharing: dict[str, asyncio.Lock] = {}
         self._unanswered: dict[str, float] = {}
+        self._outdated: set[str] = set()
         self._asking = asyncio.Lock()
         self._ahead = False
 
@@ -71,7 +72,7 @@ class Encryption:
             self._tidy({text(_dict(event.get("content")).get("sender_key")) for event in events if _is_sealed(event)})
         lists = _dict(answer.get("device_lists"))
         changed = {user for kind in ("changed", "left") for user in _list(lists.get(kind)) if isinstance(user, str)}
-        self.olm.users_for_key_query |= changed & self.olm.tracked_users
+        self._outdated |= changed & self.olm.tracked_users
         return came
 
     @contextmanager
@@ -162,7 +163,8 @@ class Encryption:
 
     async def settle(self) -> None:
         """Do what the last sync asks for: learn changed devices, mend broken conversations. Raises as a call does."""
-        await self._learn(self.olm.users_for_key_query)
+        self.olm.users_for_key_query.clear()  # nio wants to know everybody who speaks; who shall read is enough
+        await self._learn(self._outdated)
         if self.olm.wedged_devices:
             wanted: dict[str, list[str]] = {}
             for device in self.olm.wedged_devices[:MOST_CLAIMS]:
@@ -203,7 +205,7 @@ class Encryption:
         async with self._sharing.setdefault(id, asyncio.Lock()):
             while self.olm.should_share_group_session(id):
                 members = await self._members(id)
-                await self._learn(set(members) - self.olm.tracked_users | self.olm.users_for_key_query & {*members})
+                await self._learn(set(members) - self.olm.tracked_users | self._outdated & {*members})
                 if missing := self.olm.get_missing_sessions(members):
                     await self._claim(missing)
                 if members != await self._members(id):
@@ -242,7 +244,7 @@ class Encryption:
                 return
             # Before the answer: what changes while it is on its way is asked for again.
             self.olm.tracked_users.update(wanted)
-            self.olm.users_for_key_query.difference_update(wanted)
+            self._outdated.difference_update(wanted)
             try:
                 answer = await self._call(
                     "POST",
@@ -250,9 +252,8 @@ class Encryption:
                     {"device_keys": {user: [] for user in wanted}, "timeout": 2000},
                 )
             except BaseException:
-                self.olm.users_for_key_query.update(wanted)
+                self._outdated.update(wanted)
                 raise
-            again = self.olm.users_for_key_query & {*wanted}
             devices = {user: found for user, found in _dict(answer.get("device_keys")).items() if user in wanted}
             changed: set[str] = set()
             for user in wanted:
@@ -261,7 +262,7 @@ class Encryption:
                     changed |= self._known_devices(user, devices[user])
                 else:
                     self._unanswered[user] = now + ASK_AGAIN
-            self.olm.users_for_key_query |= again  # nio strikes out whose answer it takes in
+                    self._outdated.add(user)
         for user in changed:
             for room in self._rooms.shared_with(user):
                 self.members_changed(room.id)

@@ -5,6 +5,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -55,6 +56,8 @@ class Homeserver:
         self.token = token
         self.timeout = timeout
         self.answered_at: float | None = None
+        self._writing = 0
+        self._written = asyncio.Event()
         self._session: aiohttp.ClientSession | None = None
 
     async def call(
@@ -79,6 +82,14 @@ class Homeserver:
             raise RetryLater(0, "the homeserver's answer is no list")
         return answer
 
+    async def quiet(self, seconds: float) -> None:
+        """Wait until nothing of ours is being written, at most so long."""
+        if self._writing:
+            self._written.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._written.wait()
+
     async def _json(
         self,
         method: str,
@@ -88,7 +99,15 @@ class Homeserver:
         timeout: float | None,
     ) -> Any:
         data = None if method == "GET" else json.dumps(body or {}, ensure_ascii=False).encode(errors="replace")
-        return await self._ask(method, f"/_matrix/client{path}", data, "application/json", query, timeout)
+        if method != "PUT":
+            return await self._ask(method, f"/_matrix/client{path}", data, "application/json", query, timeout)
+        self._writing += 1
+        try:
+            return await self._ask(method, f"/_matrix/client{path}", data, "application/json", query, timeout)
+        finally:
+            self._writing -= 1
+            if not self._writing:
+                self._written.set()
 
     async def upload(self, name: str, media_type: str, content: bytes) -> str:
         """Keep a file on the homeserver; its ``mxc:`` address."""

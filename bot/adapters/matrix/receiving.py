@@ -5,7 +5,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -28,6 +28,13 @@ POLL = 30.0
 
 FIRST_SYNC = 300.0
 """Seconds the very first sync may take: it describes every room."""
+
+BREATH = 0.03
+"""Seconds after news in which the answers to it get under way."""
+
+LONGEST_BREATH = 0.3
+"""Seconds a sync waits for messages of ours that are under way: beside them it would tell of each one by itself, and
+make the homeserver slower for all of them."""
 
 TIMELINE = 100
 PORTION = 50
@@ -60,13 +67,13 @@ MOST_UNKNOWN = 200
 NEWS = ("rooms", "to_device", "device_lists", "account_data")
 """Those parts of a sync's answer that it is asked for."""
 
+# Without lazy loading of members: with it Synapse takes whoever speaks for newly joined, and has us ask for their keys.
 FILTER = json.dumps(
     {
         "presence": {"types": []},
         "account_data": {"types": ["m.direct"]},
         "room": {
-            "timeline": {"limit": TIMELINE, "lazy_load_members": True},
-            "state": {"lazy_load_members": True},
+            "timeline": {"limit": TIMELINE},
             "ephemeral": {"types": []},
             "account_data": {"types": []},
         },
@@ -170,19 +177,23 @@ class Receiving:
             first = place.since is None
             answer, seconds = await self._patience.outlast(partial(self._sync, place.since))
             happened = _Happened(datetime.now(UTC))
+            before = replace(place, since=None).written()
             await self._take_in(answer, place, happened)
             since = text(answer.get("next_batch")) or place.since
-            told = bool(happened.updates) or bool(_dict(answer.get("rooms")))
             spins = since == place.since or (seconds < FIRST_PAUSE and not _tells(answer))
             place.since = since
             place.prune(happened.now.timestamp())
-            if first or told:
+            # What we have said ourselves comes back too: that alone is worth no transaction, it may be read again.
+            if first or happened.updates or before != replace(place, since=None).written():
                 for batch in happened.batches(place.written()):
                     yield batch
             # Only now: what is forgotten in a crash must not have been done.
             self._joining.follow(place.invites)
             for id in happened.over:
                 self._joining.leave(id)
+            if happened.updates:
+                await asyncio.sleep(BREATH)
+            await self._homeserver.quiet(LONGEST_BREATH)
             if spins and (not first or since is None):
                 await self._patience.sleep(FIRST_PAUSE)  # a server that does not wait must not hurry us either
 
