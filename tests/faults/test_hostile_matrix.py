@@ -345,6 +345,24 @@ async def test_what_no_key_can_open_does_not_wait_for_one(server: Homeserver, tm
         assert len([update for update in core.updates if isinstance(update, Unreadable)]) == 4
 
 
+async def test_whoever_tells_somebodys_key_as_another_rooms_makes_nobody_unreadable(
+    server: Homeserver, tmp_path: Path
+) -> None:
+    room = server.room(ANNA, encrypted=True)
+    async with started(server, tmp_path) as core:
+        anna, eve = Honest(server, room), Honest(server, "!other:evil.test", "EVE")
+        eve.session = anna.session
+        server.sends_to_device(eve.key(), anna.key())
+        anna.says("One")
+        server.sends_to_device(anna.key())  # from here on only; what opens more stays
+        await core.until(lambda: core.words == ["One"])
+    async with core:
+        anna.says("Two")
+        await core.until(lambda: core.words == ["One", "Two"])
+        [known] = olm(core).inbound_group_store[room][anna.device.identity].values()
+        assert known.first_known_index == 0
+
+
 # -- state of any shape -------------------------------------------------------------------------------------
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.just(10**400)

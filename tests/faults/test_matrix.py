@@ -573,3 +573,12 @@ async def test_a_private_chat_is_made_anew_where_anybody_could_overhear_the_list
             assert moved.value.moved_to is not None
             assert len(server.asked("createRoom")) == made
             assert (moved.value.moved_to.id == sealed) is (sealed in listed)
+
+
+async def test_a_private_chat_that_cannot_be_listed_is_made_once(server: Homeserver, tmp_path: Path) -> None:
+    async with started(server, tmp_path) as core:
+        server.breaks("put_account_data", refuses(403, "M_FORBIDDEN"), times=None)
+        with pytest.raises(Undeliverable) as moved:
+            await core.send(ANNA)
+        assert moved.value.moved_to is not None
+        assert len(server.asked("createRoom")) == 1

@@ -11,7 +11,6 @@ from urllib.parse import quote
 
 import structlog
 from nio.crypto import Olm, OlmAccount
-from nio.store import SqliteStore
 
 from bot.adapters.matrix import files, keys
 from bot.adapters.matrix.discovery import locate
@@ -260,14 +259,14 @@ def _open(account: Account, folder: Path) -> Olm:
     try:
         path.touch(mode=0o600)  # before nio makes it; its journals take the same mode
         path.chmod(0o600)
-        store = SqliteStore(account.user_id, account.device_id, str(folder), PICKLE_KEY, path.name)
+        store = keys.KeyStore(account.user_id, account.device_id, str(folder), PICKLE_KEY, path.name)
     except OSError as error:
         raise Refused(f"LABBOT_DATA: {path} cannot be used: {error.strerror}.") from None
     except Exception as error:  # the library's, its database's: whatever it is, it cannot be read
         log.warning("matrix.store_damaged", error=type(error).__name__)
         raise Refused(_damaged(path)) from None
     try:
-        return Olm(account.user_id, account.device_id, store)
+        return keys.Machine(account.user_id, account.device_id, store)
     except Exception as error:
         store.database.close()
         log.warning("matrix.store_damaged", error=type(error).__name__)

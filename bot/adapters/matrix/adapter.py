@@ -354,7 +354,12 @@ class Matrix:
         id = text(made.get("room_id"))
         if not id:
             raise RetryLater(60, "the new room has no id")
-        await here.joining.mark_direct(user, id)
+        # At once: whatever fails from here on, the next try finds this room.
+        here.rooms.direct.setdefault(user, []).append(id)
+        try:
+            await here.joining.mark_direct(user, id)
+        except (RetryLater, Rejected) as error:
+            log.info("matrix.direct_unmarked", reason=str(error))
         return id
 
     async def _put(self, here: Connected, room: Room, kind: str, content: Mapping[str, Any], key: str) -> str:

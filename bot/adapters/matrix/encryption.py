@@ -21,14 +21,13 @@ from nio.events.to_device import ForwardedRoomKeyEvent, OlmEvent
 from nio.store import MegolmInboundSessions, OlmSessions
 
 from bot.adapters.matrix.homeserver import Homeserver, Rejected, segments
-from bot.adapters.matrix.keys import STORE_FAULTS
+from bot.adapters.matrix.keys import STORE_FAULTS, place_of
 from bot.adapters.matrix.rooms import Room, Rooms, text
 from bot.port import RetryLater
 
 log = structlog.get_logger()
 
 MEGOLM = "m.megolm.v1.aes-sha2"
-OLM = "m.olm.v1.curve25519-aes-sha2"
 ENCRYPTED = "m.room.encrypted"
 
 ASK_AGAIN = 300.0
@@ -129,9 +128,8 @@ class Encryption:
                 surplus = sum(len(keys) for keys in of_sender) - MOST_KEYS
                 for _ in range(surplus):
                     keys = max(of_sender, key=len)
-                    id = next(iter(keys))
-                    del keys[id]
-                    MegolmInboundSessions.delete().where(MegolmInboundSessions.session_id == id).execute()
+                    place = place_of(keys.pop(next(iter(keys))))
+                    MegolmInboundSessions.delete().where(MegolmInboundSessions.session_id == place).execute()
 
     def decrypt(self, room: str, event: Mapping[str, Any]) -> dict[str, Any] | None:
         """An encrypted event of a room as it was before, or ``None`` as long as its key is missing."""
@@ -167,11 +165,14 @@ class Encryption:
         await self._learn(self._outdated)
         if self.olm.wedged_devices:
             wanted: dict[str, list[str]] = {}
-            for device in self.olm.wedged_devices[:MOST_CLAIMS]:
+            devices = self.olm.wedged_devices[:MOST_CLAIMS]
+            for device in devices:
                 wanted.setdefault(device.user_id, []).append(device.id)
             await self._claim(wanted)
-            # Whoever has no key left to claim cannot be mended from here.
-            del self.olm.wedged_devices[:MOST_CLAIMS]
+            # Whoever has no key left to claim cannot be mended from here. Others may have come meanwhile, or gone.
+            self.olm.wedged_devices[:] = [
+                device for device in self.olm.wedged_devices if all(device is not claimed for claimed in devices)
+            ]
         while self.olm.outgoing_to_device_messages:
             message = self.olm.outgoing_to_device_messages[0]
             await self._to(message.type, message.as_dict())
@@ -264,8 +265,10 @@ class Encryption:
                     self._unanswered[user] = now + ASK_AGAIN
                     self._outdated.add(user)
         for user in changed:
-            for room in self._rooms.shared_with(user):
-                self.members_changed(room.id)
+            for id in [*self.olm.outbound_group_sessions]:
+                room = self._rooms.known(id)
+                if room is None or user in room.members:  # of a room that is not remembered nobody knows
+                    self.members_changed(id)
 
     def _known_devices(self, user: str, devices: Any) -> set[str]:
         response = KeysQueryResponse({user: devices}, {})

@@ -1,12 +1,14 @@
 """The device's own keys on the server: identity keys, one-time keys, and a fallback key for when those run out."""
 
+import json
 import sqlite3
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from canonicaljson import encode_canonical_json
-from nio.crypto import Olm
+from nio.crypto import InboundGroupSession, Olm
+from nio.store import MegolmInboundSessions, SqliteStore
 from peewee import PeeweeException
 
 from bot.adapters.matrix.homeserver import Homeserver, Rejected, segments
@@ -22,6 +24,46 @@ COLLISIONS = 20
 
 STORE_FAULTS = (PeeweeException, sqlite3.Error)
 """What the key store raises when it is full, locked or may not be written."""
+
+
+class KeyStore(SqliteStore):  # type: ignore[misc]
+    """nio's store, with a place for each room's and sender's copy of a session's key.
+
+    nio has one for each session id: whoever tells us somebody's key as another room's would take it.
+    """
+
+    def save_inbound_group_session(self, session: InboundGroupSession) -> None:
+        """Keep a key."""
+        with self.database.bind_ctx(self.models):
+            MegolmInboundSessions.replace(
+                sender_key=session.sender_key,
+                account=self._get_account(),
+                fp_key=session.ed25519,
+                room_id=session.room_id,
+                session=session.pickle(self.pickle_key),
+                session_id=place_of(session),
+            ).execute()
+
+
+def place_of(session: InboundGroupSession) -> str:
+    """Where a key is kept."""
+    return json.dumps([session.room_id, session.sender_key, session.id])
+
+
+class Machine(Olm):  # type: ignore[misc]
+    """nio's Olm machine, which keeps the copy of a key that opens more."""
+
+    def create_group_session(
+        self, sender_key: str, sender_fp_key: str, room_id: str, session_id: str, session_key: str
+    ) -> None:
+        """Take in a key, unless it opens no more than what is there."""
+        known = self.inbound_group_store.get(room_id, sender_key, session_id)
+        if known is not None:
+            told = InboundGroupSession(session_key, sender_fp_key, sender_key, room_id)
+            if told.id != session_id or told.first_known_index >= known.first_known_index:
+                return
+            del self.inbound_group_store[room_id][sender_key][session_id]
+        super().create_group_session(sender_key, sender_fp_key, room_id, session_id, session_key)
 
 
 async def query(homeserver: Homeserver, user_id: str) -> dict[str, Any]:

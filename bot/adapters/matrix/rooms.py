@@ -200,10 +200,6 @@ class Rooms:
         for room in self._rooms.values():
             room.direct = room.direct or self.is_direct(room.id)
 
-    def shared_with(self, user: str) -> list[Room]:
-        """The rooms we remember somebody in."""
-        return [room for room in self._rooms.values() if user in room.members]
-
 
 def text(value: Any) -> str:
     """A value of an event that should be text."""
