@@ -68,12 +68,18 @@ class Router:
     # -- registration ---------------------------------------------------------------------------------------
 
     def command(
-        self, name: str, *, help: Text, role: Role = Role.PARTICIPANT, where: Where = Where.ANYWHERE
+        self,
+        name: str,
+        *,
+        help: Text,
+        role: Role = Role.PARTICIPANT,
+        where: Where = Where.ANYWHERE,
+        admins: bool = False,
     ) -> Callable[[Handler], Handler]:
         """``f(turn, text)`` answers ``/name text``. The catalogues translate the name as well."""
 
         def register(handler: Handler) -> Handler:
-            _put(self.commands, name, Registered(name, help, role, where, handler))
+            _put(self.commands, name, Registered(name, help, role, where, handler, admins))
             return handler
 
         return register
@@ -290,7 +296,7 @@ class Router:
                 turn.say(T("I do not know the command /{name}. Write /help to see what I can do.", name=name))
             return
         self._notice(turn)
-        if not turn.may(command.role):
+        if not (turn.may_set_up(command.role) if command.admins else turn.may(command.role)):
             turn.say(T("Only the lab's organisers can use /{name}.", name=name))
         elif command.where is Where.PRIVATE and not turn.chat.private and turn.begins:
             with turn.aside() as private:

@@ -154,7 +154,7 @@ def _languages(turn: Turn) -> list[Choice]:
 
 @router.press("language.choose")
 def choose_language(turn: Turn, locale: str) -> None:
-    if not turn.chat.private and not turn.may(Role.MODERATOR):
+    if not turn.chat.private and not turn.may_set_up(Role.MODERATOR):
         turn.toast(T("Only the lab's organisers can change a group's language."))
         return
     if locale not in turn.lab.catalogues:

@@ -335,3 +335,23 @@ async def test_an_idea_is_one_thing_on_two_messengers(networks: Community) -> No
     await networks.restart()
     await anna.says("/ideas 1")
     assert "1 person supports it." in anna.sees
+
+
+async def test_whoever_administers_a_room_sets_it_up_and_does_not_make_it_the_teams(lab: Community) -> None:
+    group = await neighbours(lab, "anna", "ben")
+    anna, ben = lab.person("anna").within(group), lab.person("ben").within(group)
+    lab.messenger.administrators.add((group.id, "anna"))
+    for words in ("/language en", "/room", "/team"):
+        await ben.says(words)
+        assert "nur das Team des Labs" in ben.sees or "Nur das Team des Labs" in ben.sees
+    await anna.says("/language en")
+    await anna.says("/room")
+    assert "what this group hears" in anna.sees
+    await anna.presses("Mobility")
+    assert "Mobility: yes" in anna.sees
+    assert await ben.presses("Mobility") == "Only the lab's organisers can do that."
+    assert "Mobility: yes" in anna.sees
+    await anna.says("/team")
+    assert "Only the lab's organisers can use /team." in anna.sees
+    lab.messenger.administrators.clear()  # rights are those of the moment
+    assert await anna.presses("Mobility") == "Only the lab's organisers can do that."

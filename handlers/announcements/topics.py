@@ -131,7 +131,7 @@ def _hour(hour: int) -> str:
 # -- rooms --------------------------------------------------------------------------------------------------------
 
 
-@router.command("room", help=T("Choose what this group hears"), role=Role.ORGANISER, where=Where.GROUP)
+@router.command("room", help=T("Choose what this group hears"), role=Role.ORGANISER, where=Where.GROUP, admins=True)
 def room(turn: Turn, _text: str) -> None:
     show_room(turn)
 
@@ -149,7 +149,7 @@ def show_room(turn: Turn) -> None:
 
 @router.press("room.hear")
 def toggle_room(turn: Turn, topic: str) -> None:
-    if not turn.may(Role.ORGANISER):
+    if not turn.may_set_up():
         turn.toast(T("Only the lab's organisers can do that."))
         return
     subscribing.hear(turn.db, turn.chat.id, topic, topic not in subscribing.hears(turn.db, turn.chat.id))

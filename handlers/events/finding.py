@@ -101,7 +101,7 @@ def show_list(turn: Turn, wanted: str, after: str) -> None:
         choices.append(Choice(T("The month as a picture"), "events.month", ("0",)))
         if turn.chat.private:
             choices.append(Choice(T("My calendar, and news"), "events.mine"))
-        elif organises:
+        elif turn.may_set_up():
             choices.append(_room_choice(turn))
     turn.replace(Lines([T("What is on:"), *parts], "\n\n"), *choices)
 
@@ -189,7 +189,7 @@ def _room_choice(turn: Turn) -> Choice:
 
 @router.press("events.room")
 def room(turn: Turn) -> None:
-    if turn.chat.private or not turn.may(Role.ORGANISER):
+    if turn.chat.private or not turn.may_set_up():
         turn.toast(T("Only the lab's organisers can do that."))
         return
     if planning.hear(turn.db, turn.chat.id):

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -635,6 +636,17 @@ def test_power_levels_of_old_rooms_may_be_text(levels: dict[str, Any]) -> None:
 @pytest.mark.parametrize("levels", [{"users": {"@ben:lab.test": True}}, {"users": "x"}, {"users_default": None}])
 def test_power_levels_that_make_no_sense_give_no_power(levels: dict[str, Any]) -> None:
     assert not _room(_state("m.room.power_levels", levels)).may("@ben:lab.test", "m.room.topic")
+
+
+@pytest.mark.parametrize("version", ["10", "12"])
+def test_who_may_close_a_room_does_not_depend_on_the_order_of_its_state(version: str) -> None:
+    create = _state("m.room.create", {"room_version": version})
+    levels = _state("m.room.power_levels", {"users": {"@ben:lab.test": 50}, "events": {"m.room.tombstone": 50}})
+    named = [_state("m.room.canonical_alias", {"alias": "#x:lab.test"}), _state("m.room.name", {"name": "Lab"})]
+    for sender, successor in (("@ben:lab.test", "!next:lab.test"), ("@eve:lab.test", None)):
+        tombstone = _state("m.room.tombstone", {"replacement_room": "!next:lab.test"}, sender=sender)
+        for state in permutations([create, levels, tombstone, *named]):
+            assert (_room(*state).successor, _room(*state).name) == (successor, "Lab")
 
 
 def test_an_invitation_is_about_ourselves_only() -> None:

@@ -28,11 +28,12 @@ class Room:
         self.id = id
         self.me = me
         self.encrypted = encrypted
-        self.name: str | None = None
+        self._name: str | None = None
+        self._alias: str | None = None
         self.members: dict[str, str] = {}
         self.direct = False
         self.invite_only = False
-        self.successor: str | None = None
+        self._tombstone: tuple[str, str | None] = ("", None)
         self.predecessor: str | None = None
         self._power: Mapping[str, Any] | None = None
         self._creators: frozenset[str] = frozenset()
@@ -51,16 +52,27 @@ class Room:
             case "m.room.join_rules", "":
                 self.invite_only = content.get("join_rule") == "invite"
             case "m.room.name", "":
-                self.name = text(content.get("name")) or None
-            case "m.room.canonical_alias", "" if self.name is None:
-                self.name = text(content.get("alias")) or None
+                self._name = text(content.get("name")) or None
+            case "m.room.canonical_alias", "":
+                self._alias = text(content.get("alias")) or None
             case "m.room.power_levels", "":
                 self._power = content
             case "m.room.create", "":
                 self._create(text(event.get("sender")), content)
-            case "m.room.tombstone", "" if self.may(text(event.get("sender")), "m.room.tombstone"):
-                self.successor = room_id(content.get("replacement_room"))
+            case "m.room.tombstone", "":
+                self._tombstone = text(event.get("sender")), room_id(content.get("replacement_room"))
         return False
+
+    @property
+    def name(self) -> str | None:
+        """What the room is called."""
+        return self._name or self._alias
+
+    @property
+    def successor(self) -> str | None:
+        """The room that goes on in place of this one, if whoever says so may."""
+        sender, successor = self._tombstone
+        return successor if self.may(sender, "m.room.tombstone") else None
 
     @property
     def private(self) -> bool:

@@ -87,6 +87,8 @@ class Memory:
         self.answered_at: float | None = None
         self.now = now or (lambda: datetime.now(UTC))
         self.chats: dict[str, Chat] = {}
+        self.administrators: set[tuple[str, str]] = set()
+        """Chat and person: who may set up which group."""
         self.notes: list[tuple[str, str]] = []
         self.menu: list[Command] = []
         self.files: dict[str, bytes] = {}
@@ -222,7 +224,7 @@ class Memory:
     def _happened(
         self, chat: ChatRef, person: str, anonymous: bool = False
     ) -> tuple[str, ChatRef, Actor, datetime, bool]:
-        actor = Actor(person, self._locales.get(person), anonymous)
+        actor = Actor(person, self._locales.get(person), anonymous, (chat.id, person) in self.administrators)
         return f"u{next(self._ids)}", chat, actor, self.now(), self.chats[chat.id].private
 
     def _log_update(self, update: Happened) -> None:
