@@ -193,7 +193,7 @@ class Router:
 
     def knows(self, command: str) -> bool:
         """Whether this is a command's name, in any language."""
-        return command.lower() in self._names
+        return _folded(command) in self._names
 
     def spoken(self) -> re.Pattern[str]:
         """The sign before a command's name, in any language, where it stands in a text."""
@@ -244,7 +244,7 @@ class Router:
 
     def _anonymous(self, turn: Turn, said: Said) -> None:
         """A group or a channel speaks: it has no rights and no votes, so it is asked to speak as a person."""
-        if said.command is not None and said.command.lower() in self._names:
+        if said.command is not None and self.knows(said.command):
             turn.say(T("I cannot tell who you are, because you write as the group. Please write as yourself."))
 
     def _said(self, turn: Turn, said: Said) -> None:
@@ -289,7 +289,7 @@ class Router:
         return turn.chat.private or (turn.shown is not None and turn.shown.person_id == turn.person.id)
 
     def _command(self, turn: Turn, name: str, text: str) -> None:
-        command = self.commands.get(self._names.get(name.lower(), ""))
+        command = self.commands.get(self._names.get(_folded(name), ""))
         if command is None:
             if turn.chat.private:
                 self._notice(turn)
@@ -372,6 +372,14 @@ class Router:
     def make(self, session: Session, maker: str, args: Iterable[str]) -> bytes:
         """The bytes of an attachment."""
         return self.makers[maker](session, *args)
+
+
+_FOLDED = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})
+
+
+def _folded(name: str) -> str:
+    """A command's name as people type it, as messengers' menus take it: “/einlösen” is “/einloesen”."""
+    return name.lower().translate(_FOLDED)
 
 
 def _put(table: dict[str, Any], name: str, value: Any) -> None:

@@ -227,11 +227,23 @@ _NOUNS = [
 ]
 
 
+WITHOUT_NUMBER = 4
+"""How many names without a number are tried for a pseudonym first."""
+
+UNWANTED = ("14", "18", "28", "88")
+"""Numbers that right-wing extremists use as codes: nobody is to be given one beside their words."""
+
+
 def _invented(attempt: int) -> str:
-    """A name like „Grüner Turm“; later attempts carry a number, longer each time."""
+    """A name like „Grüner Turm“; after some attempts with a number, longer each time."""
     noun, _, ending = secrets.choice(_NOUNS).partition(":")
-    number = f" {secrets.randbelow(10 ** (attempt + 1)) + 2}" if attempt else ""
-    return f"{secrets.choice(_ADJECTIVES)}{ending} {noun}{number}"
+    name = f"{secrets.choice(_ADJECTIVES)}{ending} {noun}"
+    if attempt < WITHOUT_NUMBER:
+        return name
+    number = "88"
+    while any(code in number for code in UNWANTED):
+        number = str(secrets.randbelow(10 ** (attempt - WITHOUT_NUMBER + 2)) + 2)
+    return f"{name} {number}"
 
 
 def handle_of(pseudonym: str) -> str:

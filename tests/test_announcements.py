@@ -16,7 +16,7 @@ from handlers.announcements.markdown import formatted
 from handlers.announcements.writing import moment
 from storage import erasure, linking
 from storage.announcements import ledger, writing
-from storage.announcements.writing import Announcement, Status
+from storage.announcements.writing import Announcement, Status, Wording
 from storage.people import Account, Person
 from tests.adapters.telegram_server import parse_html
 from tests.conftest import Community, Resident
@@ -722,3 +722,12 @@ def test_times_are_read_as_people_write_them(typed: str, moment_: str | None) ->
     now = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
     found = moment(typed, now, ZoneInfo("Europe/Berlin"))
     assert found == (None if moment_ is None else datetime.fromisoformat(moment_))
+
+
+async def test_a_new_announcement_does_not_take_over_the_draft_that_a_question_is_open_about(lab: Community) -> None:
+    olga = await lab.organiser("olga")
+    await olga.says("/announce A street party on Saturday")
+    await olga.presses("Change the text")
+    await olga.says("/announce The lab stays closed on Monday")
+    texts = await lab.read(lambda session: [row.text for row in session.exec(select(Wording).order_by("text")).all()])
+    assert texts == ["A street party on Saturday", "The lab stays closed on Monday"]

@@ -355,3 +355,10 @@ async def test_whoever_administers_a_room_sets_it_up_and_does_not_make_it_the_te
     assert "Only the lab's organisers can use /team." in anna.sees
     lab.messenger.administrators.clear()  # rights are those of the moment
     assert await anna.presses("Mobility") == "Only the lab's organisers can do that."
+
+
+async def test_a_command_is_understood_in_correct_german_too(lab: Community) -> None:
+    anna = lab.person("anna", locale="de")
+    await anna.says("/einlösen WRONG")
+    assert "kenne ich nicht" not in anna.sees
+    assert "Code" in anna.sees

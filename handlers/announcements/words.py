@@ -25,7 +25,7 @@ STATUSES: dict[str, Text] = {
     Status.CONSENT: T("waiting for a second organiser"),
     Status.SCHEDULED: T("waiting for its time"),
     Status.SENDING: T("on its way"),
-    Status.DONE: T("done"),
+    Status.DONE: T("sent to all"),
     Status.STOPPED: T("stopped"),
     Status.RECALLED: T("taken back"),
 }

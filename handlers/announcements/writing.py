@@ -34,6 +34,7 @@ MEGABYTE = 1024 * 1024
 )
 def announce(turn: Turn, text: str) -> None:
     quoted = turn.update.quoted if isinstance(turn.update, Said) else ""
+    turn.done()  # a question about another one may be open: this is a new one
     if text or quoted:
         take_text(turn, text or quoted)
         return
