@@ -23,7 +23,7 @@ from bot.adapters.matrix.encryption import MOST_CONVERSATIONS, MOST_KEYS
 from bot.adapters.matrix.homeserver import Homeserver as Calls
 from bot.adapters.matrix.joining import Invitations, Joining, Policy
 from bot.adapters.matrix.patience import Patience
-from bot.adapters.matrix.receiving import MOST_WAITING, Place
+from bot.adapters.matrix.place import MOST_WAITING, Place
 from bot.adapters.matrix.rooms import Room, Rooms
 from bot.port import RetryLater
 from bot.types import Said, Unreadable

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import structlog
@@ -15,6 +14,7 @@ from nio.crypto import Olm, OlmAccount
 from bot.adapters.matrix import files, keys
 from bot.adapters.matrix.discovery import locate
 from bot.adapters.matrix.homeserver import Homeserver, Rejected, segments
+from bot.adapters.matrix.values import fields, items, text
 from bot.port import Refused, RetryLater
 
 log = structlog.get_logger()
@@ -302,7 +302,7 @@ async def _whoami(server: Homeserver, token: str) -> tuple[str, str]:
     """User and device of a token. Raises ``Refused`` and ``Rejected`` for one that is dead."""
     server.token = token
     answer = await server.call("GET", segments("v3", "account", "whoami"))
-    return _text(answer, "user_id"), _text(answer, "device_id")
+    return text(answer.get("user_id")), text(answer.get("device_id"))
 
 
 async def _by_token(server: Homeserver, login: Login, kept: Account | None, folder: Path) -> Account:
@@ -364,7 +364,7 @@ async def _log_in(server: Homeserver, login: Login, folder: Path, device_id: str
                 f"Matrix does not accept LABBOT_MATRIX_USER {user} with this LABBOT_MATRIX_PASSWORD."
             ) from None
         raise Refused(f"LABBOT_MATRIX_USER: the homeserver does not let {user} log in ({error}).") from None
-    names = [_text(answer, name) for name in ("user_id", "device_id", "access_token")]
+    names = [text(answer.get(name)) for name in ("user_id", "device_id", "access_token")]
     if not all(names):
         raise RetryLater(60, "the homeserver's answer to the login is not complete")
     account = Account(login.homeserver, server.url, *names)
@@ -403,7 +403,7 @@ async def _published(server: Homeserver, account: Account, folder: Path) -> bool
         answer = await keys.query(server, account.user_id)
     except Rejected as error:
         raise Refused(f"The homeserver does not tell the keys of labbot's device ({error}).") from None
-    theirs = keys.found(answer, "device_keys", account.user_id, account.device_id, "keys")
+    theirs = fields(answer, "device_keys", account.user_id, account.device_id, "keys")
     ours = {f"{kind}:{account.device_id}": key for kind, key in (held or {}).items()}
     if theirs and theirs != ours:
         raise _Strange
@@ -413,15 +413,9 @@ async def _published(server: Homeserver, account: Account, folder: Path) -> bool
 async def _offers_passwords(server: Homeserver) -> None:
     """Raises ``Refused`` when the homeserver has no login by password."""
     answer = await server.call("GET", segments("v3", "login"))
-    flows = answer.get("flows")
-    ways = [_text(flow, "type") for flow in flows if isinstance(flow, dict)] if isinstance(flows, list) else []
+    ways = [text(fields(flow).get("type")) for flow in items(answer.get("flows"))]
     if "m.login.password" not in ways:
         raise Refused(
             "LABBOT_MATRIX_PASSWORD: the homeserver has no login by password"
             f" ({', '.join(ways)[:200] or 'none at all'}); set LABBOT_MATRIX_TOKEN instead."
         )
-
-
-def _text(answer: Mapping[str, Any], name: str) -> str:
-    value = answer.get(name)
-    return value if isinstance(value, str) else ""

@@ -19,9 +19,11 @@ from bot.adapters.matrix.encryption import ENCRYPTED, MEGOLM, Encryption
 from bot.adapters.matrix.homeserver import CALL_TIMEOUT, Homeserver, Rejected, segments
 from bot.adapters.matrix.joining import Joining, Policy
 from bot.adapters.matrix.patience import Patience
+from bot.adapters.matrix.place import Place
 from bot.adapters.matrix.reading import ADAPTER, Account
-from bot.adapters.matrix.receiving import POLL, Place, Receiving
-from bot.adapters.matrix.rooms import Room, Rooms, text
+from bot.adapters.matrix.receiving import POLL, Receiving
+from bot.adapters.matrix.rooms import Room, Rooms
+from bot.adapters.matrix.values import text
 from bot.port import Command, Limits, Refused, Rendered, RetryLater, Sent, Undeliverable
 from bot.types import Batch, ChatRef, File, MessageRef, Pressed, Said
 

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from bot.adapters.matrix.values import fields
 from bot.port import Refused, RetryLater
 
 TIMEOUT = aiohttp.ClientTimeout(total=15)
@@ -82,4 +83,4 @@ async def _get(url: str) -> tuple[int, dict[str, Any]]:
         answer = json.loads(raw)
     except (ValueError, RecursionError):
         answer = None
-    return response.status, answer if isinstance(answer, dict) else {}
+    return response.status, fields(answer)

@@ -22,7 +22,8 @@ from nio.store import MegolmInboundSessions, OlmSessions
 
 from bot.adapters.matrix.homeserver import Homeserver, Rejected, segments
 from bot.adapters.matrix.keys import STORE_FAULTS, place_of
-from bot.adapters.matrix.rooms import Room, Rooms, text
+from bot.adapters.matrix.rooms import Room, Rooms
+from bot.adapters.matrix.values import fields, items, text
 from bot.port import RetryLater
 
 log = structlog.get_logger()
@@ -62,15 +63,15 @@ class Encryption:
     def receive(self, answer: Mapping[str, Any]) -> set[tuple[str, str]]:
         """Take in a sync's keys. Returns the room and session id of each room key that came."""
         came: set[tuple[str, str]] = set()
-        events = _list(_dict(answer.get("to_device")).get("events"))
+        events = items(fields(answer, "to_device").get("events"))
         with self._kept():
             for event in events:
                 with self._guarded("matrix.key_unreadable"):
                     if (key := self._to_device(event)) is not None:
                         came.add(key)
-            self._tidy({text(_dict(event.get("content")).get("sender_key")) for event in events if _is_sealed(event)})
-        lists = _dict(answer.get("device_lists"))
-        changed = {user for kind in ("changed", "left") for user in _list(lists.get(kind)) if isinstance(user, str)}
+            self._tidy({text(fields(event, "content").get("sender_key")) for event in events if _is_sealed(event)})
+        lists = fields(answer, "device_lists")
+        changed = {user for kind in ("changed", "left") for user in items(lists.get(kind)) if isinstance(user, str)}
         self._outdated |= changed & self.olm.tracked_users
         return came
 
@@ -133,7 +134,7 @@ class Encryption:
 
     def decrypt(self, room: str, event: Mapping[str, Any]) -> dict[str, Any] | None:
         """An encrypted event of a room as it was before, or ``None`` as long as its key is missing."""
-        content = _dict(event.get("content"))
+        content = fields(event, "content")
         session = text(content.get("session_id"))
         sender = self._sender_of(room, session)
         if sender is None:
@@ -255,7 +256,7 @@ class Encryption:
             except BaseException:
                 self._outdated.update(wanted)
                 raise
-            devices = {user: found for user, found in _dict(answer.get("device_keys")).items() if user in wanted}
+            devices = {user: found for user, found in fields(answer, "device_keys").items() if user in wanted}
             changed: set[str] = set()
             for user in wanted:
                 if user in devices:
@@ -289,26 +290,18 @@ class Encryption:
         """Begin conversations with devices, by one of the keys each has left for that."""
         asked = {user: dict.fromkeys(devices, "signed_curve25519") for user, devices in wanted.items()}
         answer = await self._call("POST", segments("v3", "keys", "claim"), {"one_time_keys": asked})
-        for user, devices in _dict(answer.get("one_time_keys")).items():
-            for device, key in _dict(devices).items():
+        for user, devices in fields(answer, "one_time_keys").items():
+            for device, key in fields(devices).items():
                 with self._kept(), self._guarded("matrix.claim_unreadable"):
                     self.olm.handle_response(KeysClaimResponse({user: {device: key}}, {}))
 
 
 def _same(told: Any, device: OlmDevice) -> bool:
     """Whether a device of an answer has the keys by which we know it."""
-    keys = _dict(_dict(told).get("keys"))
+    keys = fields(told, "keys")
     ours = (device.ed25519, device.curve25519)
     return (keys.get(f"ed25519:{device.id}"), keys.get(f"curve25519:{device.id}")) == ours
 
 
 def _is_sealed(event: Any) -> bool:
     return isinstance(event, dict) and event.get("type") == ENCRYPTED
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []

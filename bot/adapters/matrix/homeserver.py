@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 
 import aiohttp
 
+from bot.adapters.matrix.values import fields, text
 from bot.port import Refused, RetryLater, Undeliverable
 
 CALL_TIMEOUT = 30.0
@@ -176,9 +177,8 @@ class Homeserver:
         self.answered_at = time.time()
         if status < 400:
             return answer
-        answer = answer if isinstance(answer, dict) else {}
-        code = answer.get("errcode")
-        code = code if isinstance(code, str) else ""
+        answer = fields(answer)
+        code = text(answer.get("errcode"))
         if code in ("M_UNKNOWN_TOKEN", "M_MISSING_TOKEN", "M_USER_DEACTIVATED"):
             raise Refused(
                 f"the homeserver does not accept the login any more ({code}); "

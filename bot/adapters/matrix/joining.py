@@ -9,7 +9,8 @@ import structlog
 
 from bot.adapters.matrix.homeserver import Homeserver, Rejected, segments
 from bot.adapters.matrix.patience import Patience
-from bot.adapters.matrix.rooms import Rooms, text
+from bot.adapters.matrix.rooms import Rooms
+from bot.adapters.matrix.values import items, text
 from bot.port import Refused
 
 log = structlog.get_logger()
@@ -106,8 +107,7 @@ class Joining:
                 if error.status != 404:
                     raise
                 listed = {}
-            before = listed.get(user)
-            rooms = before if isinstance(before, list) else []
+            rooms = items(listed.get(user))
             if id not in rooms:
                 listed = {**listed, user: [*rooms, id]}
                 await self._homeserver.call("PUT", path, listed)

@@ -178,10 +178,3 @@ def sign_with_device(olm: Olm, content: dict[str, Any]) -> dict[str, Any]:
     """The object, which has no signatures yet, with the device's (spec, Signing JSON)."""
     signature = olm.account.sign(encode_canonical_json(content).decode())
     return {**content, "signatures": {olm.user_id: {f"ed25519:{olm.device_id}": signature}}}
-
-
-def found(answer: Any, *path: str) -> dict[str, Any]:
-    """The object at this path of an answer, empty when there is none."""
-    for step in path:
-        answer = answer.get(step) if isinstance(answer, dict) else None
-    return answer if isinstance(answer, dict) else {}

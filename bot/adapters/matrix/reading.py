@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from bot.adapters.matrix.rooms import Room, text
+from bot.adapters.matrix.rooms import Room
+from bot.adapters.matrix.values import fields, text
 from bot.types import Actor, ChatRef, Edited, File, MessageRef, Pressed, Retracted, Said, Update
 
 ADAPTER = "matrix"
@@ -46,8 +47,7 @@ def read(event: Mapping[str, Any], room: Room, me: Account) -> Update | None:
     content = event.get("content")
     if not isinstance(content, dict) or "state_key" in event:
         return None
-    relation = content.get("m.relates_to")
-    relation = relation if isinstance(relation, dict) else {}
+    relation = fields(content, "m.relates_to")
     chat = ChatRef(ADAPTER, room.id, _thread(relation))
     happened: dict[str, Any] = {
         "key": id,
@@ -139,8 +139,7 @@ def _addressed(words: str, me: Account) -> tuple[str, bool]:
 
 
 def _file(content: Mapping[str, Any]) -> File:
-    info = content.get("info")
-    info = info if isinstance(info, dict) else {}
+    info = fields(content, "info")
     size = info.get("size")
     return File(
         ADAPTER,

@@ -3,9 +3,8 @@
 import asyncio
 import json
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -14,10 +13,12 @@ import structlog
 
 from bot.adapters.matrix.encryption import ENCRYPTED, Encryption
 from bot.adapters.matrix.homeserver import Homeserver, Rejected, segments
-from bot.adapters.matrix.joining import Invitations, Joining, server_of
+from bot.adapters.matrix.joining import Joining, server_of
 from bot.adapters.matrix.patience import FIRST_PAUSE, Patience
+from bot.adapters.matrix.place import HINT_EVERY, LONGEST_SESSION, Place
 from bot.adapters.matrix.reading import ADAPTER, Account, kept, read, when
-from bot.adapters.matrix.rooms import Room, Rooms, is_id, text
+from bot.adapters.matrix.rooms import Room, Rooms
+from bot.adapters.matrix.values import fields, is_id, items, text
 from bot.port import Refused, RetryLater
 from bot.types import Actor, Batch, ChatRef, Garbled, Joined, Left, Moved, Unreadable, Update
 
@@ -42,18 +43,6 @@ PORTION = 50
 
 PAGE = 500
 """Events of a gap that are asked for at once."""
-
-MOST_WAITING = 1000
-"""Undecryptable messages that are remembered."""
-
-LONGEST_SESSION = 64
-"""Characters of a session's id; the real ones are 43 of base64."""
-
-KEEP_WAITING = 30 * 86400
-"""Seconds an undecryptable message waits for its key."""
-
-HINT_EVERY = 3600
-"""Seconds between two hints in one room that something could not be read."""
 
 TRIES = 5
 """How often a room is asked for before the others go on without it."""
@@ -80,57 +69,6 @@ FILTER = json.dumps(
     },
     separators=(",", ":"),
 )
-
-
-@dataclass(slots=True)
-class Place:
-    """How far the account has been read: the core keeps it as the cursor, in the transaction of what was read.
-
-    ``since`` is the sync token. ``invites`` are rooms still to be joined, with servers to join them by; later syncs
-    do not repeat them. ``waiting`` are messages without a key: room, event, session, and when (Unix time).
-    ``hinted`` says when a room was last told so. ``behind`` are rooms that could not be read, and the sync token from
-    which on they are still to be.
-    """
-
-    since: str | None = None
-    invites: Invitations = field(default_factory=dict)
-    waiting: list[tuple[str, str, str, float]] = field(default_factory=list)
-    hinted: dict[str, float] = field(default_factory=dict)
-    behind: dict[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, cursor: str | None) -> "Place":
-        """A stored cursor; one that is none begins anew."""
-        if cursor is None:
-            return cls()
-        try:
-            stored = json.loads(cursor)
-            return cls(
-                None if stored["since"] is None else str(stored["since"]),
-                {str(room): [str(via), str(direct)] for room, (via, direct) in stored["invites"].items()},
-                [(str(room), str(event), str(session), float(at)) for room, event, session, at in stored["waiting"]],
-                {str(room): float(at) for room, at in stored["hinted"].items()},
-                {str(room): str(since) for room, since in stored.get("behind", {}).items()},
-            )
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
-            log.warning("matrix.cursor_ignored")
-            return cls()
-
-    def written(self) -> str:
-        """As a cursor."""
-        return json.dumps(asdict(self), separators=(",", ":"))
-
-    def prune(self, now: float) -> None:
-        """Give up what has waited too long, and of too much the oldest of whichever room has most."""
-        self.waiting = [
-            entry for entry in self.waiting if entry[3] > now - KEEP_WAITING and len(entry[2]) <= LONGEST_SESSION
-        ]
-        rooms = Counter(entry[0] for entry in self.waiting)
-        while len(self.waiting) > MOST_WAITING:
-            [(fullest, _)] = rooms.most_common(1)
-            self.waiting.remove(next(entry for entry in self.waiting if entry[0] == fullest))
-            rooms[fullest] -= 1
-        self.hinted = {room: at for room, at in self.hinted.items() if at > now - HINT_EVERY}
 
 
 class Receiving:
@@ -214,22 +152,22 @@ class Receiving:
 
     async def _take_in(self, answer: Mapping[str, Any], place: Place, happened: "_Happened") -> None:
         first = place.since is None
-        for event in _list(_dict(answer.get("account_data")).get("events")):
+        for event in items(fields(answer, "account_data").get("events")):
             if isinstance(event, dict) and event.get("type") == "m.direct":
-                self._rooms.mark_direct(_dict(event.get("content")))
+                self._rooms.mark_direct(fields(event, "content"))
         keys = await self._patience.outlast(partial(self._keys, answer))
         self._untended = answer
         if self._tending is None or self._tending.done():
             self._tending = asyncio.create_task(self._tend())
-        rooms = _dict(answer.get("rooms"))
-        for id, told in _dict(rooms.get("invite")).items():
-            self._joining.invited(id, _list(_dict(_dict(told).get("invite_state")).get("events")), place.invites)
-        for id, told in _dict(rooms.get("leave")).items():
-            self._left(id, _dict(told), place, happened)
-        joined = _dict(rooms.get("join"))
+        rooms = fields(answer, "rooms")
+        for id, told in fields(rooms, "invite").items():
+            self._joining.invited(id, items(fields(told, "invite_state").get("events")), place.invites)
+        for id, told in fields(rooms, "leave").items():
+            self._left(id, fields(told), place, happened)
+        joined = fields(rooms, "join")
         end = text(answer.get("next_batch"))
         entering = [
-            self._entered(id, _dict(joined.get(id)), place, first, end)
+            self._entered(id, fields(joined.get(id)), place, first, end)
             for id in dict.fromkeys([*joined, *place.behind])
         ]
         for found in await asyncio.gather(*entering):
@@ -302,9 +240,9 @@ class Receiving:
         self, id: str, told: Mapping[str, Any], place: Place, first: bool, tries: int
     ) -> tuple[list[dict[str, Any]], Room | None]:
         """A room's new events, oldest first and without gaps, and the room as it is after them."""
-        timeline = _dict(told.get("timeline"))
+        timeline = fields(told, "timeline")
         events = _events(timeline.get("events"))
-        state = [event for event in _list(_dict(told.get("state")).get("events")) if isinstance(event, dict)]
+        state = [event for event in items(fields(told, "state").get("events")) if isinstance(event, dict)]
         # With lazy loading our own membership may stand in any state; only a room that is new brings all of its state.
         whole = any(event.get("type") == "m.room.create" for event in state)
         new = not first and any(self._is_arrival(event) for event in (*(state if whole else ()), *events))
@@ -344,7 +282,7 @@ class Receiving:
             except Rejected as error:
                 log.warning("matrix.gap_closed", reason=str(error))
                 break
-            chunk = _list(page.get("chunk"))
+            chunk = items(page.get("chunk"))
             found += _events(chunk)
             end = text(page.get("end"))
             if not chunk or not end or end == start:
@@ -358,11 +296,11 @@ class Receiving:
     def _is_arrival(self, event: Mapping[str, Any]) -> bool:
         if event.get("type") != "m.room.member" or event.get("state_key") != self._me.user:
             return False
-        before = _dict(_dict(event.get("unsigned")).get("prev_content")).get("membership")
-        return _dict(event.get("content")).get("membership") == "join" and before != "join"
+        before = fields(event, "unsigned", "prev_content").get("membership")
+        return fields(event, "content").get("membership") == "join" and before != "join"
 
     def _is_invitation(self, event: Mapping[str, Any]) -> bool:
-        membership = _dict(event.get("content")).get("membership")
+        membership = fields(event, "content").get("membership")
         return (event.get("type"), event.get("state_key"), membership) == ("m.room.member", self._me.user, "invite")
 
     def _since_invited(self, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -408,13 +346,13 @@ class Receiving:
     def _comes(event: Mapping[str, Any]) -> bool:
         """Whether somebody is now in the room, or invited, who was not."""
         there = ("join", "invite")
-        before = _dict(_dict(event.get("unsigned")).get("prev_content")).get("membership")
-        now = _dict(event.get("content")).get("membership")
+        before = fields(event, "unsigned", "prev_content").get("membership")
+        now = fields(event, "content").get("membership")
         return event.get("type") == "m.room.member" and now in there and before not in there
 
     @staticmethod
     def _goes(event: Mapping[str, Any]) -> bool:
-        membership = _dict(event.get("content")).get("membership")
+        membership = fields(event, "content").get("membership")
         return event.get("type") == "m.room.member" and membership in ("leave", "ban")
 
     async def _predecessor(self, room: Room) -> Room | None:
@@ -437,7 +375,7 @@ class Receiving:
                 opened = self._encryption.decrypt(room.id, event)
             if opened is not None:
                 happened.add(read(opened, room, self._me), opened)
-            elif _dict(event.get("content")).get("algorithm") is not None:  # else it was taken back meanwhile
+            elif fields(event, "content").get("algorithm") is not None:  # else it was taken back meanwhile
                 session = text(event["content"].get("session_id"))
                 if self._encryption.knows(room.id, session) or not 0 < len(session) <= LONGEST_SESSION:
                     # No key that may come opens it: said twice, or nonsense.
@@ -499,7 +437,7 @@ class Receiving:
         place.invites.pop(id, None)
         place.behind.pop(id, None)
         self._rooms.forget(id)
-        for event in _list(_dict(told.get("timeline")).get("events")):
+        for event in items(fields(told, "timeline").get("events")):
             if isinstance(event, dict) and event.get("state_key") == self._me.user:
                 key = event["event_id"] if is_id(event.get("event_id")) else f"left:{id}"
                 actor = Actor(text(event.get("sender")) or self._me.user, anonymous=True)
@@ -531,19 +469,11 @@ class _Happened:
             yield Batch(portion, cursor if number == last else None, self.raw)
 
 
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
 def _tells(answer: Mapping[str, Any]) -> bool:
     """Whether a sync had a reason to answer at once."""
-    return any(any(_dict(answer.get(part)).values()) for part in NEWS)
+    return any(any(fields(answer.get(part)).values()) for part in NEWS)
 
 
 def _events(value: Any) -> list[dict[str, Any]]:
     """Those events of a timeline that have an id."""
-    return [event for event in _list(value) if isinstance(event, dict) and is_id(event.get("event_id"))]
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
+    return [event for event in items(value) if isinstance(event, dict) and is_id(event.get("event_id"))]

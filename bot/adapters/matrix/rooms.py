@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from bot.adapters.matrix.homeserver import Homeserver
+from bot.adapters.matrix.values import items, room_id, text
 
 MOST_ROOMS = 2000
 """Rooms whose state is remembered; one that is forgotten is asked for again."""
-
-LONGEST_ID = 255
-"""Characters of an event's or a room's id (spec, size limits)."""
 
 CREATORS_RULE = 12
 """The room version from which on creators stand above all power levels (MSC4289)."""
@@ -118,7 +116,7 @@ class Room:
         before = content.get("predecessor")
         self.predecessor = room_id(before.get("room_id")) if isinstance(before, dict) else None
         more = content.get("additional_creators")
-        self._creators = frozenset([sender, *(user for user in _items(more) if isinstance(user, str))])
+        self._creators = frozenset([sender, *(user for user in items(more) if isinstance(user, str))])
 
 
 class Rooms:
@@ -211,25 +209,6 @@ class Rooms:
         }
         for room in self._rooms.values():
             room.direct = room.direct or self.is_direct(room.id)
-
-
-def text(value: Any) -> str:
-    """A value of an event that should be text."""
-    return value if isinstance(value, str) else ""
-
-
-def room_id(value: Any) -> str | None:
-    """A value of an event that should be a room's id."""
-    return value if isinstance(value, str) and value.startswith("!") and is_id(value) else None
-
-
-def is_id(value: Any) -> bool:
-    """Whether this can be an id at all: every database and every path takes it."""
-    return isinstance(value, str) and 0 < len(value) <= LONGEST_ID and value.isprintable()
-
-
-def _items(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 def _number(value: Any, otherwise: float) -> float:

@@ -14,7 +14,7 @@ from nio.crypto import Olm
 
 from bot.adapters.matrix import files, keys
 from bot.adapters.matrix.homeserver import Homeserver, Rejected, segments
-from bot.adapters.matrix.keys import found
+from bot.adapters.matrix.values import fields, items
 from bot.port import Refused
 
 log = structlog.get_logger()
@@ -96,7 +96,7 @@ async def establish(
     identity = olm.account.identity_keys
     held = SigningKeys.read(path, olm.user_id)
     answer = await _query(homeserver, olm.user_id)
-    if found(answer, "master_keys", olm.user_id) and (
+    if fields(answer, "master_keys", olm.user_id) and (
         held is None or _published(answer, olm.user_id, "master") != held.public("master")
     ):
         if not reset:
@@ -172,7 +172,7 @@ async def _upload(
         if error.status != 401 or "flows" not in error.answer:
             raise
         asked = dict(error.answer)
-    flows = asked["flows"] if isinstance(asked["flows"], list) else []
+    flows = items(asked["flows"])
     ways = [flow.get("stages") for flow in flows if isinstance(flow, dict)]
     if [PASSWORD] not in ways:
         raise Refused(_interactive(asked, ways))
@@ -197,7 +197,7 @@ async def _upload(
 def _interactive(asked: dict[str, Any], flows: list[Any]) -> str:
     """What to do about stages that only a person can pass."""
     for stage in APPROVALS:
-        url = found(asked, "params", stage).get("url")
+        url = fields(asked, "params", stage).get("url")
         if isinstance(url, str) and url.startswith(("https://", "http://")) and len(url.split()) == 1:
             return (
                 "The homeserver wants a person to allow new cross-signing keys: open"
@@ -213,7 +213,7 @@ def _interactive(asked: dict[str, Any], flows: list[Any]) -> str:
 async def _sign(olm: Olm, homeserver: Homeserver, held: SigningKeys, answer: dict[str, Any]) -> bool:
     """Sign our device, and by it the master key, where the server does not show it yet. Whether anything was."""
     user_id, device_id, identity = olm.user_id, olm.device_id, olm.account.identity_keys
-    device = found(answer, "device_keys", user_id, device_id)
+    device = fields(answer, "device_keys", user_id, device_id)
     if not _is_ours(device, user_id, device_id, identity):
         raise Refused(
             f"The homeserver shows keys of labbot's device {device_id} that are not its own; labbot does not sign them."
@@ -221,15 +221,15 @@ async def _sign(olm: Olm, homeserver: Homeserver, held: SigningKeys, answer: dic
     signed: dict[str, Any] = {}
     if not _signs(device, user_id, held.public("self_signing")):
         signed[device_id] = held.sign("self_signing", device)
-    if not _signs(found(answer, "master_keys", user_id), user_id, identity["ed25519"], device_id):
+    if not _signs(fields(answer, "master_keys", user_id), user_id, identity["ed25519"], device_id):
         signed[held.public("master")] = _with_device(olm, held)
     if not signed:
         return False
     result = await homeserver.call("POST", segments("v3", "keys", "signatures", "upload"), {user_id: signed})
-    failures = found(result, "failures", user_id)
+    failures = fields(result, "failures", user_id)
     if device_id in failures:
-        code = found(failures, device_id).get("errcode")
-        raise Rejected(400, code if isinstance(code, str) else "", found(failures, device_id))
+        code = fields(failures, device_id).get("errcode")
+        raise Rejected(400, code if isinstance(code, str) else "", fields(failures, device_id))
     if failures:
         log.warning("matrix.master_key_not_signed")
     return True
@@ -245,16 +245,16 @@ def _with_device(olm: Olm, held: SigningKeys) -> dict[str, Any]:
 
 def _judge(answer: dict[str, Any], user_id: str, device_id: str, identity: Mapping[str, str]) -> Trust:
     """Follow the signatures: master key, self-signing key, device (spec, Cross-signing)."""
-    device = found(answer, "device_keys", user_id, device_id)
+    device = fields(answer, "device_keys", user_id, device_id)
     if not device:
         return Trust(False, f"The homeserver does not show device {device_id}; labbot run uploads its keys.")
     if not _is_ours(device, user_id, device_id, identity):
         return Trust(False, f"Device {device_id} has other keys on the homeserver; labbot run logs in as a new device.")
-    master_key = found(answer, "master_keys", user_id)
+    master_key = fields(answer, "master_keys", user_id)
     master = _public(master_key, user_id, "master")
     if master is None:
         return Trust(False, "The account has no cross-signing keys; labbot run makes them.")
-    self_signing_key = found(answer, "self_signing_keys", user_id)
+    self_signing_key = fields(answer, "self_signing_keys", user_id)
     self_signing = _public(self_signing_key, user_id, "self_signing")
     if self_signing is None or not _signs(self_signing_key, user_id, master):
         return Trust(False, f"The account's cross-signing keys do not fit together; start once with {RESET}.")
@@ -278,7 +278,7 @@ def _is_ours(device: dict[str, Any], user_id: str, device_id: str, identity: Map
 
 
 def _published(answer: dict[str, Any], user_id: str, usage: str) -> str | None:
-    return _public(found(answer, f"{usage}_keys", user_id), user_id, usage)
+    return _public(fields(answer, f"{usage}_keys", user_id), user_id, usage)
 
 
 def _public(key: dict[str, Any], user_id: str, usage: str) -> str | None:
@@ -295,7 +295,7 @@ def _public(key: dict[str, Any], user_id: str, usage: str) -> str | None:
 
 def _signs(content: dict[str, Any], user_id: str, public: str, name: str | None = None) -> bool:
     """Whether this key has signed the object; a device's key is called by the device's ``name``."""
-    signature = found(content, "signatures", user_id).get(f"ed25519:{name or public}")
+    signature = fields(content, "signatures", user_id).get(f"ed25519:{name or public}")
     try:
         Ed25519PublicKey.from_public_bytes(_decoded(public)).verify(_decoded(signature), _canonical(content))
     except (InvalidSignature, ValueError, TypeError):
