@@ -307,6 +307,7 @@ async def test_a_text_that_is_too_long_is_counted_and_asked_for_again(lab: Commu
     anna = lab.person("anna", "de")
     await anna.says("/idee Eine Bank\n" + "x" * 1801)
     assert anna.sees == "Das sind 1.801 Zeichen, 1.800 passen hinein. Geht es kürzer?"
+    assert anna.choices[0] == "Ohne Text"  # not “go on”: that would lose it unawares
     await anna.says("y" * 2500)
     assert anna.sees == "Das sind 2.500 Zeichen, 1.800 passen hinein. Geht es kürzer?"
     await anna.says("z" * 1800)

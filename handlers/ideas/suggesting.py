@@ -107,7 +107,7 @@ def ask_text(turn: Turn, draft: dict[str, Any], too_long: int = 0) -> None:
     choices = []
     if draft["text"] or draft.get("topic"):
         choices.append(AS_IT_IS)
-    if draft["text"]:
+    if draft["text"] or too_long:
         choices.append(Choice(T("Without a text"), "idea.no_text"))
     elif not draft.get("topic"):
         choices.append(Choice(T("Skip"), "idea.no_text"))
