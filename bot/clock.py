@@ -62,6 +62,7 @@ class Clock:
         self._time = time
         self._alarm: datetime | None = None
         self._earlier = asyncio.Event()
+        self._catching_up = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
         self._scheduler = AsyncIOScheduler(timezone=UTC)
         for tick in ticks:
@@ -99,18 +100,22 @@ class Clock:
             self._earlier.set()
 
     async def catch_up(self) -> datetime | None:
-        """Let everything be done that is due, a batch of each kind in turn; when the next is, ``None`` for never."""
+        """Let everything be done that is due, a batch of each kind in turn; when the next is, ``None`` for never.
+
+        When this returns, what another caller has begun meanwhile is done, too.
+        """
         following: datetime | None = None
-        waiting = self._dues
-        while waiting:
-            again = []
-            for due in waiting:
-                at = await self._handle(due)
-                if at is not None and at <= self._time.now():
-                    again.append(due)
-                elif at is not None:
-                    following = at if following is None else min(at, following)
-            waiting = again
+        async with self._catching_up:
+            waiting = self._dues
+            while waiting:
+                again = []
+                for due in waiting:
+                    at = await self._handle(due)
+                    if at is not None and at <= self._time.now():
+                        again.append(due)
+                    elif at is not None:
+                        following = at if following is None else min(at, following)
+                waiting = again
         return following
 
     async def _watch(self) -> None:

@@ -204,6 +204,30 @@ async def test_much_of_one_kind_does_not_hold_up_another() -> None:
     assert [kind for kind, _ in agenda.done] == ["reminder", "poll", *["reminder"] * 4]
 
 
+async def test_who_waits_until_all_is_done_waits_for_what_another_has_begun() -> None:
+    """It has claimed the thing already, so that nothing seems to be due any more."""
+    claimed, gate, ended = asyncio.Event(), asyncio.Event(), list[str]()
+
+    async def handle(_due: Due) -> None:
+        if not claimed.is_set():
+            claimed.set()
+            await gate.wait()
+            ended.append("told")
+
+    async def asks() -> None:
+        await clock.catch_up()
+        ended.append("asked")
+
+    clock = Clock((), Calls(), [Due("reminder", never, nothing)], handle, ManualTime())
+    both = asyncio.gather(clock.catch_up(), asks())
+    await claimed.wait()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    gate.set()
+    await both
+    assert ended == ["told", "asked"]
+
+
 class Alarms:
     """A feature with one kind of due thing: moments, in a list instead of rows."""
 
