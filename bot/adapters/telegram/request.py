@@ -17,8 +17,8 @@ Files = Mapping[str, tuple[str, Any, str]]
 
 CONNECT_TIMEOUT = 10.0
 CALL_TIMEOUT = 40.0
-"""Seconds for an answer while nothing else is answered either: Telegram stalls, and mostly carries out later what it was
-given. Shorter, each stall would say things twice; an answer that is missing alone is noticed sooner (``Loss``)."""
+"""Seconds for an answer while nothing else is answered either: Telegram stalls, and mostly carries out later what it
+was given. Shorter, each stall would say things twice; an answer that is missing alone is noticed sooner (``Loss``)."""
 
 TRANSFER_TIMEOUT = 300.0
 IDLE = 15.0
