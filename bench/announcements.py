@@ -133,7 +133,9 @@ async def send(server: TelegramServer) -> float:
     return server.now()
 
 
-async def labbot_sends(name: str, number: int, rate: float, *, faulty: bool = False, asked: bool = False) -> Result:
+async def labbot_sends(
+    name: str, number: int, rate: float, *, faulty: bool = False, asked: bool = False, seed: int = 7
+) -> Result:
     """labbot's broadcast to everybody; the time counts from the press on Send."""
     in_flight = max(8, round(rate * LATENCY * 2))
     async with lab(number, rate, in_flight) as (server, _):
@@ -142,7 +144,7 @@ async def labbot_sends(name: str, number: int, rate: float, *, faulty: bool = Fa
         began = await send(server)
         asking = asyncio.create_task(ask(server, number)) if asked else None
         if faulty:
-            server.flaky(0.01, FAULTS, seed=7, methods=("sendMessage",))
+            server.flaky(0.01, FAULTS, seed=seed, methods=("sendMessage",))
         deadline = server.now() + number / rate * 4 + 120
         while len({chat for chat, _ in arrivals(server, began)}) < number and server.now() < deadline:
             await asyncio.sleep(0.2)

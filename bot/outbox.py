@@ -29,9 +29,6 @@ Fetch = Callable[[File], Awaitable[bytes]]
 FIRST_RETRY, LONGEST_RETRY = 0.5, 60.0
 """Seconds to wait after the first failed try, and at most; doubled each time, with jitter."""
 
-SECOND_TRY = 5.0
-"""Seconds before a send whose answer got lost is made the second and last time: a short outage should be over."""
-
 MOST_TRIES = 50
 """How often one message may fail by itself, some three quarters of an hour, before the others of its chat go on."""
 
@@ -234,6 +231,7 @@ class Outbox:
                 lane.rows.clear()
             return Outcome(row.id, row.version, outbox.UNDELIVERABLE, error=error.reason)
         lane.failures = 0
+        self.pacer.accepted()
         self.metrics.deliveries(self.adapter.name, "sent" if row.external is None else "edited").inc()
         self.metrics.delivery_seconds.observe(max(0.0, (self.time.now() - row.queued_at).total_seconds()))
         return Outcome(row.id, row.version, outbox.DELIVERED, external=external)
@@ -308,27 +306,31 @@ class Outbox:
             upload=upload,
             numbered=len(choices) if numbered else 0,
             recipient=row.recipient,
+            again=row.unsure > 0,
         )
 
     def _retry(self, lane: Lane, row: Due, error: RetryLater) -> Outcome:
         """Wait as long as the messenger says, and longer each time it fails by itself."""
         lane.failures += 1
         backoff = min(LONGEST_RETRY, FIRST_RETRY * 2 ** min(lane.failures - 1, 10)) * random.uniform(0.5, 1)
-        wait = max(error.after, backoff, SECOND_TRY if error.unsure and row.external is None else 0.0)
+        lost = error.unsure and row.external is None
+        wait = error.after if lost else max(error.after, backoff)  # a lost answer comes once, or it is the last one
         if error.everywhere:
             if error.too_fast:
                 self.pacer.too_fast()
             self.pacer.pause(wait)
+        elif error.too_fast:
+            self.pacer.refused(row.chat_id, wait)
         lane.not_before = self.time.monotonic() + wait
         log.warning(
             "delivery.later", adapter=self.adapter.name, message=row.id, reason=error.reason, wait=round(wait, 1)
         )
         self.metrics.deliveries(self.adapter.name, "retried").inc()
-        if lane.failures >= MOST_TRIES and not error.everywhere:
+        if lane.failures >= MOST_TRIES and not error.everywhere and not error.too_fast:
             self.metrics.deliveries(self.adapter.name, "undeliverable").inc()
             return Outcome(row.id, row.version, outbox.UNDELIVERABLE, error=error.reason)
         # Without the messenger's answer nobody knows whether it has arrived: once more, then the team is told.
-        unsure = row.unsure + (1 if error.unsure and row.external is None else 0)
+        unsure = row.unsure + (1 if lost else 0)
         if unsure >= 2:
             self.metrics.deliveries(self.adapter.name, "unsure").inc()
             return Outcome(row.id, row.version, outbox.UNSURE, error=error.reason, unsure=unsure)

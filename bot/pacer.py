@@ -17,6 +17,12 @@ SLOWER = 0.95
 SLOWEST = 0.1
 """The least that remains of it."""
 
+REFUSED = 3
+"""So many chats refused, almost one after the other, are not their own limits any more but the bot's."""
+
+RELIEF = 0.05
+"""What each message that is taken counts against that: below one refusal in twenty the bot's limit is not reached."""
+
 CREEP = 0.005
 """How much of the full rate the pace wins back in a second."""
 
@@ -42,6 +48,8 @@ class Pacer:
         self._pace = 1.0
         self._learned_at = time.monotonic()
         self._paused_until = 0.0
+        self._refused: set[int] = set()
+        self._doubt = 0.0
         self._chats: dict[int, deque[float]] = {}
         self._forget_at = 0.0
 
@@ -54,6 +62,32 @@ class Pacer:
         if self._time.monotonic() >= self._paused_until:
             self._pace = max(SLOWEST, self.pace * SLOWER)
             self._learned_at = self._time.monotonic()
+
+    def refused(self, chat: int, seconds: float) -> None:
+        """A message to this chat was refused for its rate; the messenger does not say whether the chat's or the bot's.
+
+        A limit of the bot refuses chat after chat, so several of them tell: then everything pauses, the pace learns.
+        """
+        if self._time.monotonic() < self._paused_until:
+            self.pause(seconds)
+        elif chat not in self._refused:
+            self._refused.add(chat)
+            self._doubt += 1
+            if self._doubt >= REFUSED:
+                self._settle_doubt()
+                self.too_fast()
+                self.pause(seconds)
+
+    def accepted(self) -> None:
+        """A message was taken without complaint."""
+        if self._doubt:
+            self._doubt -= RELIEF
+            if self._doubt <= 0:
+                self._settle_doubt()
+
+    def _settle_doubt(self) -> None:
+        self._refused.clear()
+        self._doubt = 0.0
 
     @property
     def pace(self) -> float:

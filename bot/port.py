@@ -68,7 +68,8 @@ class Rendered:
     comes back in ``Pressed``. ``reply_to`` is the message this one answers; ``question`` asks the messenger to
     open its reply field for that message's author (Telegram's ForceReply). ``loud`` says that it should ring.
     ``numbered`` is how many choices stand in the words as numbered lines. ``recipient`` is the account whose private
-    chat it is for: a messenger on which others can come into such a chat does not say it to them.
+    chat it is for: a messenger on which others can come into such a chat does not say it to them. ``again`` says that
+    its answer got lost once; if it gets lost again, nobody will know whether it has arrived.
     """
 
     html: str
@@ -80,6 +81,7 @@ class Rendered:
     upload: Upload | None = None
     numbered: int = 0
     recipient: str | None = None
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,8 @@ class RetryLater(Exception):
     """Not now: try again after ``after`` seconds.
 
     ``unsure`` is true when the message may have arrived all the same (the answer got lost). ``everywhere`` is
-    true when the whole messenger asks for a pause, not only this chat; ``too_fast`` when that is for our rate.
+    true when the whole messenger asks for a pause, not only this chat; ``too_fast`` when that is for our rate, and
+    alone when the messenger does not tell whose rate it means, this chat's or the bot's.
     """
 
     def __init__(

@@ -18,6 +18,7 @@ from bot.adapters.memory import UNLIMITED, Chat, Memory, Seen
 from bot.config import Settings
 from bot.metrics import Metrics
 from bot.outbox import AHEAD, Outbox
+from bot.pacer import REFUSED
 from bot.port import Limits, Rendered, RetryLater, Sent, Undeliverable
 from bot.types import ChatRef, File, MessageRef
 from storage import conversation, outbox
@@ -358,6 +359,32 @@ async def test_a_chat_that_asks_for_a_pause_gets_it_and_others_go_on(post: Post)
     assert at["for Ben"] == 0
     assert at["for Anna 1"] >= 30
     assert post.shows("anna") == ["for Anna 1", "for Anna 2"]
+
+
+async def test_a_private_chat_refused_for_its_rate_rests_and_the_others_go_on(post: Post) -> None:
+    for number in range(12):
+        await post.queue(await post.chat(f"n{number}"), f"news {number}", bulk=True)
+    post.messenger.faults.append(RetryLater(30, "too many requests", too_fast=True))
+    began = post.time.monotonic()
+    async with post.delivering():
+        await post.messenger.asked_are(12)  # and no time has passed
+        assert post.time.monotonic() == began
+        await post.rests()
+    assert [(moment - began >= 30, html) for moment, html in post.messenger.asked[12:]] == [(True, "news 0")]
+
+
+async def test_where_chat_after_chat_is_refused_everything_pauses(storage: Storage) -> None:
+    post = Post(storage, replace(UNLIMITED, bulk_in_flight=1))
+    for number in range(12):
+        await post.queue(await post.chat(f"n{number}"), "news", bulk=True)
+    post.messenger.faults.extend([RetryLater(30, "too many requests", too_fast=True)] * REFUSED)
+    began = post.time.monotonic()
+    async with post.delivering():
+        await post.messenger.asked_are(REFUSED)
+        await post.rests()
+    times = [moment - began for moment, _ in post.messenger.asked]
+    assert (times[:REFUSED], len(times)) == ([0] * REFUSED, REFUSED + 12)
+    assert min(times[REFUSED:]) >= 30
 
 
 async def test_a_messenger_that_asks_for_a_pause_gets_it_everywhere(storage: Storage) -> None:

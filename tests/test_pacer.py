@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.adapters.memory import UNLIMITED
-from bot.pacer import CHAT_WINDOW, CREEP, GROUP_WINDOW, SLOWER, SLOWEST, Pacer
+from bot.pacer import CHAT_WINDOW, CREEP, GROUP_WINDOW, REFUSED, SLOWER, SLOWEST, Pacer
 from bot.port import Limits
 from tests.conftest import ManualTime
 
@@ -102,6 +102,58 @@ def test_a_pause_holds_up_everything_until_it_is_over() -> None:
     post.pacer.pause(3)  # a shorter one does not end a longer one
     assert post.send(2) >= began + 12
     assert post.send(3) >= began + 12
+
+
+def test_a_chat_that_is_refused_again_and_again_says_nothing_of_the_others() -> None:
+    post = Post()
+    for _ in range(10):
+        post.pacer.refused(1, 30)
+    assert post.pacer.pace == 1.0
+    assert post.pacer.ready_at() <= post.time.monotonic()
+
+
+def test_refusals_far_from_each_other_are_each_chats_own() -> None:
+    post = Post()
+    for chat in range(100):
+        post.pacer.refused(chat, 30)
+        for _ in range(40):
+            post.pacer.accepted()
+    assert post.pacer.pace == 1.0
+    assert post.pacer.ready_at() <= post.time.monotonic()
+
+
+def test_several_chats_refused_almost_in_a_row_are_the_bots_own_limit() -> None:
+    post = Post()
+    for chat in range(REFUSED):
+        assert post.pacer.pace == 1.0
+        post.pacer.refused(chat, 5)
+        post.pacer.accepted()
+    assert post.pacer.pace == 1.0  # in between some were taken
+    began = post.time.monotonic()
+    post.pacer.refused(REFUSED, 5)
+    assert post.pacer.pace == SLOWER
+    post.pacer.refused(REFUSED + 1, 9)  # it was under way: its pause is kept, for the pace it is the same
+    assert post.pacer.pace == SLOWER
+    assert post.send(9) >= began + 9
+
+
+@pytest.mark.parametrize("shut", [True, False], ids=["all is refused for a while", "only what is too much"])
+def test_a_limit_of_the_bot_below_ours_is_found_by_few_refusals_and_kept(shut: bool) -> None:
+    post, until = Post(), 0.0
+    refused: list[float] = []
+    taken: list[float] = []
+    for chat in range(3000):
+        now = post.send(chat)
+        if now < until or sum(at > now - 1 for at in taken[-20:]) == 20:
+            if shut and now >= until:
+                until = now + 1
+            refused.append(now)
+            post.pacer.refused(chat, 1)
+        else:
+            taken.append(now)
+            post.pacer.accepted()
+    assert len(refused) < len(post.sent) / 12
+    assert sum(at > post.sent[-1] - 60 for at in refused) < 80
 
 
 @settings(deadline=None)

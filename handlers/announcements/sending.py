@@ -39,6 +39,9 @@ AHEAD = 3.0
 LEAST, MOST = 8, 1000
 """Copies in the outbox of one messenger, whatever its rate."""
 
+AT_ONCE = 100
+"""Copies handed over in one transaction: so short that nobody's reply waits for it noticeably."""
+
 TELL_EVERY = timedelta(seconds=3)
 """How often the organiser's message is changed."""
 
@@ -70,6 +73,7 @@ def go_on(turn: Turn, announcement: Announcement) -> None:
         announcement.status = Status.SENDING
     if announcement.begun_at is None:
         announcement.begun_at = announcement.moved_at = now
+    more = False
     night = wakes_at(now, *NIGHT, zone=turn.lab.catalogues[turn.lab.catalogues.default].zone)
     if announcement.status != Status.SENDING or not (announcement.paused or (announcement.by_day and night)):
         night = None
@@ -78,7 +82,9 @@ def go_on(turn: Turn, announcement: Announcement) -> None:
             most = MOST if announcement.status in TAKEN_BACK else round(min(MOST, max(LEAST, limits.rate * AHEAD)))
             most -= 0 if announcement.status == Status.STOPPED else ledger.in_outbox(turn.db, adapter)
             if most > 0:
-                hand_over(turn, announcement, adapter, ledger.portion(turn.db, announcement, adapter, most, now))
+                copies = ledger.portion(turn.db, announcement, adapter, min(most, AT_ONCE), now)
+                hand_over(turn, announcement, adapter, copies)
+                more |= len(copies) == AT_ONCE < most
     else:
         fixed = False
     work = ledger.work(turn.db, announcement)
@@ -86,6 +92,8 @@ def go_on(turn: Turn, announcement: Announcement) -> None:
         announcement.step_at = now + (LOOK if work.in_outbox or not fixed or not work.unseen else IDLE_LOOK)
         if night is not None and not work.in_outbox:
             announcement.step_at = night
+        if more:
+            announcement.step_at = now
     elif announcement.paused:
         announcement.step_at = None
     elif work.held_until is not None:

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +19,7 @@ from bot.adapters.telegram import Telegram
 from bot.adapters.telegram.faults import translate
 from bot.adapters.telegram.reading import Account, read
 from bot.adapters.telegram.receiving import Raw, next_offset, offset_of, understand
-from bot.adapters.telegram.request import Flood, NotSent, Request, Unavailable, Unclear, refuse
+from bot.adapters.telegram.request import Flood, NotSent, Overtaken, Request, Unavailable, Unclear, refuse
 from bot.adapters.telegram.sending import menus, rows, toast
 from bot.adapters.telegram.webhook import LARGEST_BODY, MOST_WAITING, Inbox
 from bot.port import Adapter, Button, Command, Refused, Rendered, RetryLater, Undeliverable, Upload
@@ -364,7 +365,7 @@ def answer(status: int, description: str = "", **parameters: int) -> telegram.er
         (Unavailable(502), True, False),
         (Unavailable(504), True, True),
         (answer(500, "Internal Server Error"), False, False),
-        (answer(429, "Too Many Requests", retry_after=7), True, False),
+        (answer(429, "Too Many Requests", retry_after=7), False, False),
         (answer(401, "Unauthorized"), True, False),
     ],
 )
@@ -374,13 +375,25 @@ def test_what_may_succeed_later_is_tried_again(
     fault = translate(error, CHAT)
     assert isinstance(fault, RetryLater)
     assert (fault.everywhere, fault.unsure) == (everywhere, unsure)
-    assert fault.after > 0
 
 
-def test_a_flood_in_a_group_pauses_only_this_group() -> None:
-    fault = translate(answer(429, retry_after=35), ROOM)
+def test_a_flood_in_a_group_is_the_groups_own_and_in_a_private_chat_it_may_be_the_bots() -> None:
+    group, private = (translate(answer(429, retry_after=35), chat) for chat in (ROOM, CHAT))
+    assert isinstance(group, RetryLater) and isinstance(private, RetryLater)
+    assert (group.after, group.everywhere, group.too_fast) == (35, False, False)
+    assert (private.after, private.everywhere, private.too_fast) == (35, False, True)
+
+
+def test_only_what_concerns_one_message_is_tried_again_soon() -> None:
+    waits = [fault.after for error in (Overtaken("lost"), Unavailable(500)) if (fault := retried(error))]
+    assert waits == [0, 0]
+    assert all(retried(error).after >= 2 for error in (Unclear("no answer"), Unavailable(502), NotSent("none")))
+
+
+def retried(error: telegram.error.TelegramError) -> RetryLater:
+    fault = translate(error, CHAT)
     assert isinstance(fault, RetryLater)
-    assert (fault.after, fault.everywhere) == (35, False)
+    return fault
 
 
 @pytest.mark.parametrize(
@@ -449,6 +462,33 @@ async def test_a_lost_answer_leaves_the_outcome_open(server: TelegramServer, fau
         await bot.send(ChatRef("telegram", str(ada.id)), Rendered("hallo"), "1")
     assert caught.value.unsure
     assert server.token not in caught.value.reason
+    await bot.close()
+
+
+@pytest.mark.asyncio
+async def test_a_send_that_others_overtake_is_given_up_once_and_then_has_all_the_time(server: TelegramServer) -> None:
+    bot = Telegram(server.token, server.url, call_timeout=1.5)
+    ada, *others = [server.user(first_name=name) for name in ("Ada", "Ben", "Cleo", "Dora")]
+    for user in (ada, *others):
+        server.start(user)
+    chat, news = ChatRef("telegram", str(ada.id)), Rendered("hallo")
+    server.fail("sendMessage", "timeout", times=2, chat=ada.id)
+
+    async def lost(message: Rendered) -> RetryLater:
+        sending = asyncio.create_task(bot.send(chat, message, "1"))
+        await server.wait_for(lambda: [call for call in server.called("sendMessage") if call.chat == ada.id][tries:])
+        for other in others:
+            await bot.send(ChatRef("telegram", str(other.id)), news, "2")
+        with pytest.raises(RetryLater) as caught:
+            await sending
+        return caught.value
+
+    tries = 0
+    first = await lost(news)
+    assert (first.unsure, first.after) == (True, 0)
+    tries = 1
+    second = await lost(replace(news, again=True))
+    assert second.unsure and second.after >= 5  # by the timeout
     await bot.close()
 
 

@@ -178,7 +178,7 @@ class Telegram:
         if message.upload is not None:
             return await self._post_file(chat, message.html, message.upload, ready)
         ready = {**ready, "text": message.html, "link_preview_options": {"is_disabled": True}}
-        return _sent(chat, await self._request.call("sendMessage", ready))
+        return _sent(chat, await self._request.call("sendMessage", ready, patient=message.again))
 
     async def _post_file(self, chat: ChatRef, caption: str, upload: Upload, ready: dict[str, Any]) -> Sent:
         if caption:

@@ -10,14 +10,22 @@ from telegram.error import BadRequest, ChatMigrated, Conflict, Forbidden, Invali
 from telegram.request import BaseRequest, RequestData
 from yarl import URL
 
+from bot.adapters.telegram.loss import LISTENED, Loss
+
 Files = Mapping[str, tuple[str, Any, str]]
 """Files of one request by field: name, content, media type."""
 
 CONNECT_TIMEOUT = 10.0
 CALL_TIMEOUT = 40.0
+"""Seconds for an answer while nothing else is answered either: Telegram stalls, and mostly carries out later what it
+was given. Shorter, each stall would say things twice; an answer that is missing alone is noticed sooner (``Loss``)."""
+
 TRANSFER_TIMEOUT = 300.0
 IDLE = 15.0
 """Seconds an unused connection is kept: less than Telegram keeps it, or a message is written to a closed one."""
+
+SAYING = ("send", "edit")
+"""How methods begin that say something. Only these are compared: others may be answered while they all stall."""
 
 JSON_HEADERS = {"Content-Type": "application/json"}
 
@@ -28,6 +36,10 @@ class NotSent(NetworkError):
 
 class Unclear(NetworkError):
     """The request was written and no answer came: it may have been carried out."""
+
+
+class Overtaken(Unclear):
+    """The same, while calls that began later were answered: it is this one's answer that is lost, not Telegram."""
 
 
 class Unavailable(NetworkError):
@@ -105,7 +117,8 @@ class Request(BaseRequest):
     def __init__(self, token: str, root: str, *, connections: int, timeout: float | None = CALL_TIMEOUT) -> None:
         self._calls = f"{root}/bot{token}"
         self._files = f"{root}/file/bot{token}"
-        self._connections = connections
+        self._connections = connections + LISTENED if connections else 0
+        self._loss = Loss()
         self._timeout = timeout
         self._urls: dict[str, URL] = {}
         self._session: aiohttp.ClientSession | None = None
@@ -122,6 +135,7 @@ class Request(BaseRequest):
     async def shutdown(self) -> None:
         """Close every connection, for good."""
         self._closed = True
+        self._loss.close()
         await self.reset()
 
     async def reset(self) -> None:
@@ -130,12 +144,24 @@ class Request(BaseRequest):
         if session is not None:
             await session.close()
 
-    async def call(self, method: str, parameters: Mapping[str, Any], files: Files | None = None) -> Any:
-        """Call a method of the Bot API and return its result as plain JSON values."""
+    async def call(
+        self, method: str, parameters: Mapping[str, Any], files: Files | None = None, *, patient: bool = False
+    ) -> Any:
+        """Call a method of the Bot API and return its result as plain JSON values.
+
+        One that says something and is overtaken by others raises ``Overtaken``, unless it is ``patient`` or uploads.
+        """
         url = self._urls.get(method)
         if url is None:
             url = self._urls[method] = URL(f"{self._calls}/{method}")
-        payload = await self._exchange("POST", url, parameters, files)
+        exchange = self._exchange("POST", url, parameters, files)
+        if files or patient or not method.startswith(SAYING):
+            payload = await exchange
+        else:
+            try:
+                payload = await self._loss.watch(exchange)
+            except TimeoutError:
+                raise Overtaken("no answer, while others were answered") from None
         try:
             return decode(payload)["result"]
         except (ValueError, LookupError, TypeError):

@@ -1,0 +1,105 @@
+"""Which calls are given up as lost, and that a stall of everything gives up none."""
+
+import asyncio
+
+import pytest
+
+from bot.adapters.telegram.loss import LISTENED, OVERTAKEN, TWICE, Loss
+
+
+class Line:
+    """Calls side by side, answered by hand."""
+
+    def __init__(self, least: float = 0.0) -> None:
+        self.loss = Loss(least)
+        self.answers: list[asyncio.Future[bytes]] = []
+        self.calls: list[asyncio.Task[bytes]] = []
+
+    async def begins(self, number: int = 1) -> None:
+        for _ in range(number):
+            answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+            self.answers.append(answer)
+            self.calls.append(asyncio.create_task(self.loss.watch(_waiting(answer))))
+            await settled()
+
+    async def answers_to(self, *calls: int) -> None:
+        for call in calls:
+            self.answers[call].set_result(b"%d" % call)
+            await settled()
+
+    def lost(self) -> list[int]:
+        return [at for at, call in enumerate(self.calls) if call.done() and call.exception() is not None]
+
+
+async def _waiting(answer: asyncio.Future[bytes]) -> bytes:
+    return await answer
+
+
+async def settled() -> None:
+    """Everything that is due now has happened."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.asyncio
+async def test_a_call_is_lost_when_three_that_began_later_have_been_answered() -> None:
+    line = Line()
+    await line.begins(1 + OVERTAKEN)
+    await line.answers_to(1, 2)
+    assert line.lost() == []
+    await line.answers_to(3)
+    assert line.lost() == [0]
+    assert isinstance(line.calls[0].exception(), TimeoutError)
+    assert [await call for call in line.calls[1:]] == [b"1", b"2", b"3"]
+
+
+@pytest.mark.asyncio
+async def test_a_stall_of_everything_gives_up_nothing() -> None:
+    line = Line()
+    await line.begins(20)
+    await line.answers_to(*range(20))
+    assert line.lost() == []
+
+
+@pytest.mark.asyncio
+async def test_what_is_overtaken_but_takes_no_longer_than_others_do_is_waited_for() -> None:
+    line = Line(least=60)
+    await line.begins(10)
+    await line.answers_to(*range(9, -1, -1))
+    assert line.lost() == []
+
+
+@pytest.mark.asyncio
+async def test_calls_that_fail_overtake_nothing() -> None:
+    line = Line()
+    await line.begins(5)
+    for answer in line.answers[1:]:
+        answer.set_exception(ConnectionError())
+    await settled()
+    assert not line.calls[0].done()
+    line.calls[0].cancel()
+
+
+@pytest.mark.asyncio
+async def test_an_answer_that_comes_after_all_makes_it_more_patient() -> None:
+    line = Line()
+    await line.begins(1 + OVERTAKEN)
+    await line.answers_to(1, 2, 3)
+    assert line.lost() == [0]
+    before = line.loss.patience
+    await line.answers_to(0)
+    assert line.loss.patience > before
+    assert line.loss.patience >= TWICE * 1e-6
+
+
+@pytest.mark.asyncio
+async def test_to_what_is_given_up_it_listens_on_only_so_often() -> None:
+    line = Line()
+    await line.begins(2 * LISTENED)
+    await line.begins(OVERTAKEN)
+    await line.answers_to(*range(2 * LISTENED, 2 * LISTENED + OVERTAKEN))
+    assert len(line.lost()) == 2 * LISTENED
+    assert sum(answer.cancelled() for answer in line.answers) == LISTENED
+    line.loss.close()
+    await settled()
+    assert sum(answer.cancelled() for answer in line.answers) == 2 * LISTENED
