@@ -62,6 +62,7 @@ class Clock:
         self._time = time
         self._alarm: datetime | None = None
         self._earlier = asyncio.Event()
+        self._looking = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
         self._scheduler = AsyncIOScheduler(timezone=UTC)
         for tick in ticks:
@@ -101,16 +102,17 @@ class Clock:
     async def catch_up(self) -> datetime | None:
         """Let everything be done that is due, a batch of each kind in turn; when the next is, ``None`` for never."""
         following: datetime | None = None
-        waiting = self._dues
-        while waiting:
-            again = []
-            for due in waiting:
-                at = await self._handle(due)
-                if at is not None and at <= self._time.now():
-                    again.append(due)
-                elif at is not None:
-                    following = at if following is None else min(at, following)
-            waiting = again
+        async with self._looking:  # whoever comes second finds what the first has done told, and not only stored
+            waiting = self._dues
+            while waiting:
+                again = []
+                for due in waiting:
+                    at = await self._handle(due)
+                    if at is not None and at <= self._time.now():
+                        again.append(due)
+                    elif at is not None:
+                        following = at if following is None else min(at, following)
+                waiting = again
         return following
 
     async def _watch(self) -> None:

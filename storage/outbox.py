@@ -52,6 +52,7 @@ class Outbox(SQLModel, table=True):
     choices: str | None = None
     revision: int = 0
     attachment: str | None = None
+    mentions: str | None = None
     subject: str | None = None
     version: int = 1
     external: str | None = None

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
-from sqlmodel import select
+from sqlmodel import col, select
 
 from bot.router import Router
 from bot.turn import Turn
 from bot.types import Choice, Lines, Message, N, T, Text
 from handlers.events.coming import feedback_question, refresh, tell_offered
+from handlers.events.importing import news_of
 from handlers.events.words import answers, calendar_file, card, personal, span, subject
 from storage import conversation, outbox
 from storage.events import places, planning, reminding
@@ -55,6 +56,11 @@ def _tell(turn: Turn, kind: Kind, event: Event, note: str, those: Sequence[Claim
             turn.notify(people, feedback_question(event))
         case Kind.NEWS:
             turn.notify(people, _news(turn, event, note))
+        case Kind.INVITE if note:
+            several = turn.db.exec(select(Event).where(col(Event.id).in_([int(number) for number in note.split()])))
+            there = [each for each in several.all() if each.status == Status.PUBLISHED and each.ends_at > turn.now]
+            if there:
+                turn.notify(people, news_of(there))
         case Kind.ASK | Kind.INVITE if event.status == Status.PUBLISHED and event.ends_at > turn.now:
             message = card(turn, event)
             first = T("An event comes of the idea that you support. You are the first to hear:")

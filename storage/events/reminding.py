@@ -192,8 +192,11 @@ def tell_everybody(session: Session, event: Event, what: str, now: datetime) -> 
 _COLUMNS = ["event_id", "person_id", "kind", "ahead", "note", "due_at", "state"]
 
 
-def invite(session: Session, event: Event, kind: Kind, people: Any, now: datetime) -> None:
-    """Tell these people (a select of ids) of an event, in one statement; each at most once."""
+def invite(session: Session, event: Event, kind: Kind, people: Any, now: datetime, note: str = "") -> None:
+    """Tell these people (a select of ids) of an event, in one statement; each at most once.
+
+    ``note`` names the numbers of all events that are meant, when there are several.
+    """
     told = select(col(Reminder.person_id)).where(
         col(Reminder.event_id) == event.number,
         col(Reminder.kind).in_([Kind.INVITE, Kind.ASK]),
@@ -205,7 +208,7 @@ def invite(session: Session, event: Event, kind: Kind, people: Any, now: datetim
         wanted.c[0],
         literal(kind.value),
         literal(0),
-        literal(""),
+        literal(note),
         literal(now, type_=_reminder.c.due_at.type),
         literal(Outcome.PENDING.value),
     ).where(wanted.c[0].not_in(told))

@@ -238,6 +238,10 @@ class MatrixStage(Stage):
         self._sent.add(event)
         return event
 
+    async def send(self, name: str, chat: ChatRef, file: str, content: bytes) -> None:
+        room, resident = await self.room(chat), await self.resident(name)
+        self._sent.add(await resident.sends_file(room, file, content))
+
     async def rewrite(self, name: str, chat: ChatRef, message: str, words: str) -> None:
         words = f"!{words[1:]}" if words.startswith("/") else words
         self._sent.add(await self.residents[name].edits(await self.room(chat), message, words))

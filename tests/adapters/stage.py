@@ -83,6 +83,14 @@ class Someone:
         await self.stage.settled()
         return self.screen[before:]
 
+    async def sends(self, name: str, content: bytes) -> list[Line]:
+        """Send a file, and see what is new on the screen then."""
+        await self.stage.comes(self.chat)
+        before = len(self.screen)
+        await self.stage.send(self.name, self.chat, name, content)
+        await self.stage.settled()
+        return self.screen[before:]
+
     async def rewrites(self, words: str) -> list[Line]:
         """Change what they said last, and see what is new then."""
         before = len(self.screen)
@@ -262,6 +270,9 @@ class Stage(ABC):
     async def say(self, name: str, chat: ChatRef, words: str, reply_to: str | None) -> str: ...
 
     @abstractmethod
+    async def send(self, name: str, chat: ChatRef, file: str, content: bytes) -> None: ...
+
+    @abstractmethod
     async def rewrite(self, name: str, chat: ChatRef, message: str, words: str) -> None: ...
 
     @abstractmethod
@@ -338,6 +349,9 @@ class MemoryStage(Stage):
 
     async def say(self, name: str, chat: ChatRef, words: str, reply_to: str | None) -> str:
         return self.messenger.say(name, chat, words, reply_to=reply_to)
+
+    async def send(self, name: str, chat: ChatRef, file: str, content: bytes) -> None:
+        self.messenger.say(name, chat, "", files=[(file, content)])
 
     async def rewrite(self, name: str, chat: ChatRef, message: str, words: str) -> None:
         self.messenger.edit_own(name, chat, message, words)
@@ -445,6 +459,9 @@ class TelegramStage(Stage):
         reply = None if reply_to is None else int(reply_to)
         thread = None if chat.thread is None else int(chat.thread)
         return str(self.server.say(self._people[name], int(chat.id), words, reply, thread).id)
+
+    async def send(self, name: str, chat: ChatRef, file: str, content: bytes) -> None:
+        self.server.send_file(self._people[name], int(chat.id), file, content, "text/calendar")
 
     async def rewrite(self, name: str, chat: ChatRef, message: str, words: str) -> None:
         self.server.edit(self._people[name], int(message), words, int(chat.id))

@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import aiohttp
@@ -375,6 +376,22 @@ async def test_what_is_stored_about_somebody_arrives_as_a_file(stage: Stage) -> 
     name, content = line.file
     assert name == "labbot.json"
     assert [idea["text"] for idea in json.loads(content)["idea"]] == [STRANGE["emoji"]]
+
+
+async def test_a_calendar_file_of_an_organiser_becomes_an_event(stage: Stage) -> None:
+    olga, anna = await stage.organiser("olga"), stage.person("anna")
+    starts = (stage.time.now() + timedelta(days=3)).strftime("%Y%m%dT180000Z")
+    entry = ["BEGIN:VEVENT", "UID:walk", f"DTSTART:{starts}", "DURATION:PT2H", "SUMMARY:Walk", "END:VEVENT"]
+    calendar = "\r\n".join(["BEGIN:VCALENDAR", *entry, "END:VCALENDAR", ""]).encode()
+    [refusal] = (await anna.sends("lab.ics", calendar))[-1:]
+    assert refusal.text == "Only the lab's organisers can send me such a file."
+    [preview] = await olga.sends("lab.ics", calendar)
+    assert "1 new event:" in preview.text
+    await olga.presses("Publish")
+    [card] = (await anna.says("/events 1"))[-1:]
+    assert "#1 Walk" in card.text
+    assert (await olga.sends("lab.ics", calendar))[-1].text == "There is nothing new in this file."
+    assert "too large for me" in (await olga.sends("lab.ics", b"x" * 300_000))[-1].text
 
 
 @with_buttons  # Matrix has no menu of commands
