@@ -6,6 +6,9 @@ from typing import Protocol
 
 from bot.types import Batch, ChatRef, File, MessageRef, Pressed
 
+MOST_MENTIONED = 20
+"""How many people one message names."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -68,7 +71,9 @@ class Rendered:
     comes back in ``Pressed``. ``reply_to`` is the message this one answers; ``question`` asks the messenger to
     open its reply field for that message's author (Telegram's ForceReply). ``loud`` says that it should ring.
     ``numbered`` is how many choices stand in the words as numbered lines. ``recipient`` is the account whose private
-    chat it is for: a messenger on which others can come into such a chat does not say it to them.
+    chat it is for: a messenger on which others can come into such a chat does not say it to them. ``mentions`` are
+    accounts to be named after the words, as far as they are in the group: ``MOST_MENTIONED`` at most, each under the
+    name that the messenger tells. Who is not there is not named, and only a new message names anybody.
     """
 
     html: str
@@ -80,6 +85,7 @@ class Rendered:
     upload: Upload | None = None
     numbered: int = 0
     recipient: str | None = None
+    mentions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

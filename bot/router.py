@@ -15,11 +15,12 @@ from bot.port import Command
 from bot.text import Catalogues
 from bot.turn import Registered, Turn, Where
 from bot.types import Choice, Edited, File, Garbled, Joined, Pressed, Retracted, Said, T, Text, Update
-from storage import outbox, reactions
+from storage import outbox, people, reactions
 from storage.people import Role
 
 Handler = Callable[..., None]
 Maker = Callable[..., bytes]
+Who = Callable[..., Iterable[int]]
 
 LARGEST_FILE = 256 * 1024
 """Bytes of a file that a function can be given."""
@@ -69,6 +70,7 @@ class Router:
         self.steps: dict[str, Handler] = {}
         self.counting: set[str] = set()
         self.makers: dict[str, Maker] = {}
+        self.whos: dict[str, Who] = {}
         self.ticks: list[Tick] = []
         self.dues: list[Due] = []
         self.replies: dict[str, Handler] = {}
@@ -136,6 +138,10 @@ class Router:
         """``f(session, *args)`` makes the bytes of an ``Attachment`` when it is delivered."""
         return self._into(self.makers, name)
 
+    def mentioned(self, name: str) -> Callable[[Who], Who]:
+        """``f(session, *args)`` tells the people whom a message with ``Mentions`` names, when it is delivered."""
+        return self._into(self.whos, name)
+
     def every(self, *, minutes: float) -> Callable[[Handler], Handler]:
         """``f(turn)`` is called again and again."""
 
@@ -197,6 +203,7 @@ class Router:
             (self.undos, other.undos),
             (self.steps, other.steps),
             (self.makers, other.makers),
+            (self.whos, other.whos),
             (self.replies, other.replies),
             (self.readers, other.readers),
             (self.singles, other.singles),
@@ -424,6 +431,10 @@ class Router:
     def make(self, session: Session, maker: str, args: Iterable[str]) -> bytes:
         """The bytes of an attachment."""
         return self.makers[maker](session, *args)
+
+    def named(self, session: Session, adapter: str, who: str, args: Iterable[str]) -> list[str]:
+        """The accounts on a messenger of the people whom a message names."""
+        return people.known_as(session, adapter, self.whos[who](session, *args))
 
 
 _FOLDED = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})

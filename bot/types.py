@@ -279,13 +279,27 @@ class Attachment:
 
 
 @dataclass(frozen=True, slots=True)
+class Mentions:
+    """People whom a message in a group names, so that it rings for them.
+
+    ``who`` names a registered function that tells their ids from ``args`` when the message is delivered. So nobody's
+    account stands in what waits, and whoever does not want it any more by then is not named.
+    """
+
+    who: str
+    args: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """What we say: a text, the choices under it, and a file if there is one.
 
-    ``subject`` names the thing a message shows ("idea:42"), so that its copies can be found and kept true.
+    ``subject`` names the thing a message shows ("idea:42"), so that its copies can be found and kept true. The text
+    is whole without the ``mentions``: a messenger adds those of them who are in the group.
     """
 
     text: Text
     choices: tuple[Choice, ...] = ()
     subject: str | None = None
     attachment: Attachment | None = None
+    mentions: Mentions | None = None

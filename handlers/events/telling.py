@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from sqlmodel import col, select
+from sqlmodel import Session, col, select
 
 from bot.router import Router
 from bot.turn import Turn
-from bot.types import Choice, Lines, Message, N, T, Text
+from bot.types import Choice, Lines, Mentions, Message, N, T, Text
 from handlers.events.coming import feedback_question, refresh, tell_offered
 from handlers.events.importing import news_of
 from handlers.events.words import answers, calendar_file, card, personal, span, subject
@@ -116,7 +116,8 @@ def _do(turn: Turn, kind: Kind, each: Claimed) -> None:
         case Kind.REMIND if reminder_.chat_id is not None:
             message = card(turn, event)
             text = Lines([T("A reminder:"), message.text], "\n\n")
-            turn.tell(reminder_.chat_id, Message(text, message.choices, message.subject), bulk=True)
+            coming = Mentions("events.coming", (str(event.number),))
+            turn.tell(reminder_.chat_id, Message(text, message.choices, message.subject, mentions=coming), bulk=True)
         case Kind.INVITE if reminder_.chat_id is not None and event.status == Status.PUBLISHED:
             turn.tell(reminder_.chat_id, card(turn, event), bulk=True)
 
@@ -172,6 +173,12 @@ def _copies(turn: Turn, event: Event, after: int) -> None:
     if len(found) == BATCH:
         reminding.note(turn.db, event, Kind.COPIES, turn.now, text=str(found[-1][0]))
         turn.due(turn.now)
+
+
+@router.mentioned("events.coming")
+def coming(session: Session, number: str) -> list[int]:
+    """Those whom a group's reminder names: who says yes, and wants it."""
+    return reminding.named(session, int(number))
 
 
 @router.every(minutes=60)

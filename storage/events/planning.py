@@ -276,12 +276,13 @@ def attendee(session: Session, person_id: int) -> Attendee:
 
 
 def unite(session: Session, gone: int, kept: int) -> None:
-    """Two people were one: what either wanted to hear of events, the one hears."""
+    """Two people were one: what either wanted to hear of events, the one hears; they are named if both wanted it."""
     theirs = session.get(Attendee, gone)
     if theirs is None:
         return
     mine = attendee(session, kept)
     mine.news = mine.news or theirs.news
+    mine.mention = mine.mention and theirs.mention  # who is named on one messenger has not agreed to it on another
     mine.remind = theirs.remind if mine.remind is None else mine.remind
     feed, theirs.feed = theirs.feed, None
     session.add(theirs)

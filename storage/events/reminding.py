@@ -302,6 +302,24 @@ def reachable(session: Session, people: Iterable[int | None]) -> set[int]:
     return {person for person in rows if person is not None}
 
 
+MOST_NAMED = 500
+"""How many are looked for in a group: not all of them are there."""
+
+
+def named(session: Session, number: int) -> list[int]:
+    """Who says yes to an event, and wants to be named in a group's reminder of it; the first to have said so first."""
+    query = (
+        select(col(Rsvp.person_id))
+        .join(Attendee, col(Attendee.person_id) == col(Rsvp.person_id))
+        .join(Person, col(Person.id) == col(Rsvp.person_id))
+        .where(col(Rsvp.event_id) == number, col(Rsvp.state) == State.YES)
+        .where(col(Attendee.mention), col(Person.stopped_at).is_(None))
+        .order_by(col(Rsvp.at), col(Rsvp.person_id))
+        .limit(MOST_NAMED)
+    )
+    return list(session.execute(query).scalars())
+
+
 def prune(session: Session, now: datetime) -> None:
     """Forget what has become of old reminders."""
     over = col(Reminder.state) != Outcome.PENDING

@@ -64,6 +64,8 @@ class Line:
     reply_to: str | None
     thread: str | None
     file: tuple[str, bytes] | None
+    mentions: tuple[str, ...] = ()
+    """The accounts that it names, so that it rings for them."""
 
 
 class Someone:
@@ -251,6 +253,10 @@ class Stage(ABC):
     def person(self, name: str, locale: str = "en") -> Someone:
         """Somebody in their private chat with the bot."""
 
+    @abstractmethod
+    def known_as(self, name: str) -> str:
+        """What the messenger calls somebody."""
+
     async def comes(self, chat: ChatRef) -> None:  # noqa: B027
         """Somebody meets the bot, where that is needed before a first word in private."""
 
@@ -338,6 +344,9 @@ class MemoryStage(Stage):
     def person(self, name: str, locale: str = "en") -> Someone:
         return Someone(self, name, self.messenger.private(name, locale))
 
+    def known_as(self, name: str) -> str:
+        return name
+
     async def group(self, title: str, *names: str) -> ChatRef:
         return self.messenger.group(title, *names)
 
@@ -385,6 +394,7 @@ class MemoryStage(Stage):
                 seen.reply_to,
                 seen.thread,
                 seen.file,
+                seen.mentions,
             )
             for seen in self.messenger.sees(chat)
         ]
@@ -437,6 +447,9 @@ class TelegramStage(Stage):
         if name not in self._people:
             self._people[name] = self.server.user(first_name=name, language_code=locale).id
         return Someone(self, name, _ref(self.server.private(self._people[name])))
+
+    def known_as(self, name: str) -> str:
+        return str(self._people[name])
 
     async def group(self, title: str, *names: str) -> ChatRef:
         return _ref(self._gathered(self.server.group(title, supergroup=False), *names))
@@ -556,6 +569,7 @@ def _line(message: Message) -> Line:
         None if message.reply_to is None else str(message.reply_to),
         None if message.thread is None else str(message.thread),
         None if message.file is None else (message.file.name, message.file.data),
+        tuple(str(entity["user"]["id"]) for entity in message.entities if entity["type"] == "text_mention"),
     )
 
 
