@@ -75,7 +75,9 @@ class App:
         )
         self.storage = storage or Storage(settings.database)
         self.outboxes = {
-            name: Outbox(adapter, self.storage, self.router.make, self._fetch, self.time, self.metrics)
+            name: Outbox(
+                adapter, self.storage, self.router.make, self._fetch, self.time, self.metrics, self.router.named
+            )
             for name, adapter in self.adapters.items()
         }
         self.dispatch = Dispatch(self.storage, self.router, self.lab, self.time, self.metrics, self._wake, self._rearm)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -13,10 +13,10 @@ from sqlalchemy import Connection
 
 from bot.clock import Time
 from bot.metrics import Metrics
-from bot.port import Adapter
-from bot.router import OUT_OF_DATE, Due, Router
+from bot.port import Adapter, RetryLater, Undeliverable
+from bot.router import LARGEST_FILE, OUT_OF_DATE, Due, Router
 from bot.turn import Dialog, Here, Lab, Turn, You
-from bot.types import Batch, Edited, Garbled, Left, Moved, Pressed, Retracted, Said, T, Unreadable, Update
+from bot.types import Batch, Edited, File, Garbled, Left, Moved, Pressed, Retracted, Said, T, Unreadable, Update
 from storage import conversation, outbox, people
 from storage.engine import Storage, Unavailable, database_failed, savepoint, serialise
 from storage.people import Role
@@ -27,6 +27,9 @@ R = TypeVar("R")
 SORRY = T("Something went wrong on my side. Your message is kept and somebody will look at it. Please try again.")
 BACKOFF = (0.5, 30.0)
 """First and longest wait, in seconds, while the database is unavailable."""
+
+FETCHING = 5.0
+"""Seconds that the files of a batch may take; what is not there by then is asked for again."""
 
 AFTER_FAILURE = timedelta(seconds=30)
 """When a function that has failed on what is due is tried again."""
@@ -85,6 +88,7 @@ class Dispatch:
 
     async def receive(self, adapter: Adapter, batch: Batch) -> None:
         """Handle one batch: when this returns, all of it is stored, and the next one may be asked for."""
+        batch = await self._with_files(adapter, batch)
         now = self.time.now()
         began = self.time.monotonic()
         done = await self._insist(lambda connection: self._transact(connection, adapter.name, batch, now))
@@ -102,6 +106,61 @@ class Dispatch:
             log.warning("update.unreadable", adapter=adapter.name, update=key, error=error)
             self.metrics.unreadable_updates(adapter.name).inc()
         self._announce(done)
+
+    async def _with_files(self, adapter: Adapter, batch: Batch) -> Batch:
+        """The batch with the bytes of the files that a function reads, as far as they can be had in time.
+
+        Before the transaction, so that nothing of it needs a row: after a crash the messenger sends the update again.
+        """
+        wanted = [
+            (place, update, reader.role)
+            for place, update in enumerate(batch.updates)
+            if isinstance(update, Said) and (reader := self.router.reader(update)) is not None
+        ]
+        if not wanted:
+            return batch
+
+        def allowed(connection: Connection) -> list[tuple[int, Said]]:
+            found = []
+            for place, update, role in wanted:
+                known = conversation.frame(connection, adapter.name, update.chat.id, update.actor.id)
+                if known is not None and known.role is not None and Role(known.role).covers(role):
+                    found.append((place, update))
+            return found
+
+        fetching = {
+            asyncio.create_task(self._fetch(adapter, update.files[0])): (place, update)
+            for place, update in await self._insist(allowed)
+        }
+        if fetching:
+            late = asyncio.create_task(self.time.sleep(FETCHING))
+            everything = asyncio.ensure_future(asyncio.wait(fetching))
+            await asyncio.wait((everything, late), return_when=asyncio.FIRST_COMPLETED)
+            for task in (late, everything, *fetching):
+                task.cancel()
+            await asyncio.gather(late, everything, *fetching, return_exceptions=True)
+        updates = list(batch.updates)
+        for task, (place, update) in fetching.items():
+            if not task.cancelled():
+                updates[place] = replace(update, files=(task.result(), *update.files[1:]))
+        return replace(batch, updates=updates)
+
+    async def _fetch(self, adapter: Adapter, file: File) -> File:
+        """A file with its bytes; without, when it cannot be had, and with its size when it is too large."""
+        content = b""
+        try:
+            if file.size is None or file.size <= LARGEST_FILE:
+                async with contextlib.aclosing(adapter.fetch(file)) as chunks:  # type: ignore[type-var]
+                    async for chunk in chunks:
+                        content += chunk
+                        if len(content) > LARGEST_FILE:
+                            return replace(file, size=len(content))
+                return replace(file, content=content)
+        except (RetryLater, Undeliverable) as error:
+            log.info("file.not_fetched", adapter=adapter.name, reason=error.reason)
+        except Exception as error:  # one file must not hold up the batch for ever
+            log.error("file.failed", adapter=adapter.name, error=type(error).__name__, where=_where(error))
+        return file
 
     def _announce(self, done: Done) -> None:
         """After the commit: somebody may have to deliver, and the clock to look earlier."""

@@ -25,6 +25,7 @@ log = structlog.get_logger()
 R = TypeVar("R")
 Make = Callable[[Session, str, Iterable[str]], bytes]
 Fetch = Callable[[File], Awaitable[bytes]]
+Named = Callable[[Session, str, str, Iterable[str]], list[str]]
 
 FIRST_RETRY, LONGEST_RETRY = 0.5, 60.0
 """Seconds to wait after the first failed try, and at most; doubled each time, with jitter."""
@@ -60,12 +61,20 @@ class Outbox:
     """
 
     def __init__(
-        self, adapter: Adapter, storage: Storage, make: Make, fetch: Fetch, time: Time, metrics: Metrics
+        self,
+        adapter: Adapter,
+        storage: Storage,
+        make: Make,
+        fetch: Fetch,
+        time: Time,
+        metrics: Metrics,
+        named: Named = lambda *_: [],
     ) -> None:
         self.adapter = adapter
         self.storage = storage
         self.make = make
         self.fetch = fetch
+        self.named = named
         self.time = time
         self.metrics = metrics
         self.pacer = Pacer(adapter.limits, time)
@@ -296,6 +305,10 @@ class Outbox:
             if maker and content is None:
                 content = (await self._insist(_making(self.make, maker, args)), None)
             upload = Upload(name, media_type, *(content or (b"", None)))  # an edit leaves the file as it is
+        mentions: tuple[str, ...] = ()
+        if row.mentions is not None and row.external is None:
+            who, args = json.loads(row.mentions)
+            mentions = tuple(await self._insist(_naming(self.named, self.adapter.name, who, args)))
         return Rendered(
             row.html or "",
             buttons,
@@ -307,6 +320,7 @@ class Outbox:
             numbered=len(choices) if numbered else 0,
             recipient=row.recipient,
             again=row.unsure > 0,
+            mentions=mentions,
         )
 
     def _retry(self, lane: Lane, row: Due, error: RetryLater) -> Outcome:
@@ -410,5 +424,13 @@ def _making(make: Make, maker: str, args: Iterable[str]) -> Callable[[Connection
     def job(connection: Connection) -> bytes:
         with session_in(connection) as session:
             return make(session, maker, args)
+
+    return job
+
+
+def _naming(named: Named, adapter: str, who: str, args: Iterable[str]) -> Callable[[Connection], list[str]]:
+    def job(connection: Connection) -> list[str]:
+        with session_in(connection) as session:
+            return named(session, adapter, who, args)
 
     return job

@@ -6,6 +6,9 @@ from typing import Protocol
 
 from bot.types import Batch, ChatRef, File, MessageRef, Pressed
 
+MOST_MENTIONED = 20
+"""How many people one message names."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -69,7 +72,9 @@ class Rendered:
     open its reply field for that message's author (Telegram's ForceReply). ``loud`` says that it should ring.
     ``numbered`` is how many choices stand in the words as numbered lines. ``recipient`` is the account whose private
     chat it is for: a messenger on which others can come into such a chat does not say it to them. ``again`` says that
-    its answer got lost once; if it gets lost again, nobody will know whether it has arrived.
+    its answer got lost once; if it gets lost again, nobody will know whether it has arrived. ``mentions`` are
+    accounts to be named after the words, as far as they are in the group: ``MOST_MENTIONED`` at most, each under the
+    name that the messenger tells. Who is not there is not named, and only a new message names anybody.
     """
 
     html: str
@@ -82,6 +87,7 @@ class Rendered:
     numbered: int = 0
     recipient: str | None = None
     again: bool = False
+    mentions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,16 @@ from bot.choices import chosen
 from bot.port import Command
 from bot.text import Catalogues
 from bot.turn import Registered, Turn, Where
-from bot.types import Choice, Edited, Garbled, Joined, Pressed, Retracted, Said, T, Text, Update
-from storage import outbox, reactions
+from bot.types import Choice, Edited, File, Garbled, Joined, Pressed, Retracted, Said, T, Text, Update
+from storage import outbox, people, reactions
 from storage.people import Role
 
 Handler = Callable[..., None]
 Maker = Callable[..., bytes]
+Who = Callable[..., Iterable[int]]
 
+LARGEST_FILE = 256 * 1024
+"""Bytes of a file that a function can be given."""
 
 OUT_OF_DATE = T("This button is out of date. Write /help for the menu.")
 
@@ -43,6 +46,16 @@ class Due:
     handler: Callable[[Turn], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A function for files of one kind, and who may send them."""
+
+    media_type: str
+    ending: str
+    role: Role
+    handler: Handler
+
+
 class Duplicate(Exception):
     """Two functions claim the same command, step, press or place."""
 
@@ -57,9 +70,11 @@ class Router:
         self.steps: dict[str, Handler] = {}
         self.counting: set[str] = set()
         self.makers: dict[str, Maker] = {}
+        self.whos: dict[str, Who] = {}
         self.ticks: list[Tick] = []
         self.dues: list[Due] = []
         self.replies: dict[str, Handler] = {}
+        self.readers: dict[str, Reader] = {}
         self.singles: dict[str, Handler] = {}
         self.edits: list[Callable[[Turn, str], bool]] = []
         self.retractions: list[Callable[[Turn], bool]] = []
@@ -106,9 +121,26 @@ class Router:
         """``f(turn, text, which)`` answers a reply to a message of ours about ``kind:which`` (``Message.subject``)."""
         return self._into(self.replies, kind)
 
+    def file(self, media_type: str, ending: str, *, role: Role = Role.PARTICIPANT) -> Callable[[Handler], Handler]:
+        """``f(turn, content, name)`` is given the bytes of a file of this kind that somebody sends in private.
+
+        Messengers often know no better type than ``application/octet-stream``: then the name's ``ending`` tells. A
+        file of somebody without the ``role`` is not fetched; one that cannot be had is answered here.
+        """
+
+        def register(handler: Handler) -> Handler:
+            _put(self.readers, media_type, Reader(media_type, ending, role, handler))
+            return handler
+
+        return register
+
     def maker(self, name: str) -> Callable[[Maker], Maker]:
         """``f(session, *args)`` makes the bytes of an ``Attachment`` when it is delivered."""
         return self._into(self.makers, name)
+
+    def mentioned(self, name: str) -> Callable[[Who], Who]:
+        """``f(session, *args)`` tells the people whom a message with ``Mentions`` names, when it is delivered."""
+        return self._into(self.whos, name)
 
     def every(self, *, minutes: float) -> Callable[[Handler], Handler]:
         """``f(turn)`` is called again and again."""
@@ -171,7 +203,9 @@ class Router:
             (self.undos, other.undos),
             (self.steps, other.steps),
             (self.makers, other.makers),
+            (self.whos, other.whos),
             (self.replies, other.replies),
+            (self.readers, other.readers),
             (self.singles, other.singles),
         ):
             for name, value in theirs.items():
@@ -194,6 +228,16 @@ class Router:
     def knows(self, command: str) -> bool:
         """Whether this is a command's name, in any language."""
         return _folded(command) in self._names
+
+    def reader(self, update: Update) -> Reader | None:
+        """Who reads the file that comes with this update, if anybody does."""
+        if not isinstance(update, Said) or not update.private or not update.files:
+            return None
+        kind, name = update.files[0].media_type.partition(";")[0].strip().lower(), update.files[0].name.lower()
+        for reader in self.readers.values():
+            if kind == reader.media_type or name.endswith(reader.ending):
+                return reader
+        return None
 
     def spoken(self) -> re.Pattern[str]:
         """The sign before a command's name, in any language, where it stands in a text."""
@@ -255,6 +299,10 @@ class Router:
         if said.mentioned and self.knows(first):
             self._command(turn, first, "".join(rest))
             return
+        # With words beside it, while a question is open, a file is part of the answer.
+        if (reader := self.reader(said)) is not None and (turn.dialog is None or not said.text):
+            self._read(turn, reader, said.files[0])
+            return
         meant = None
         if said.reply_to is not None:
             turn.shown = outbox.shown(turn.connection, turn.chat.id, said.reply_to.id)
@@ -277,6 +325,17 @@ class Router:
             self._notice(turn)
             turn.shown = None
             self.singles["otherwise"](turn, said.text.strip())
+
+    def _read(self, turn: Turn, reader: Reader, file: File) -> None:
+        self._notice(turn)
+        if not turn.may(reader.role):
+            turn.say(T("Only the lab's organisers can send me such a file."))
+        elif file.content is not None:
+            reader.handler(turn, file.content, file.name)
+        elif file.size is not None and file.size > LARGEST_FILE:
+            turn.say(T("This file is too large for me to read: {most} KB fit.", most=LARGEST_FILE // 1024))
+        else:
+            turn.say(T("I could not fetch this file. Please send it once more."))
 
     def _meant(self, subject: str | None) -> tuple[Handler, str] | None:
         """Who answers replies to a message of ours about this, and about which one it is."""
@@ -372,6 +431,10 @@ class Router:
     def make(self, session: Session, maker: str, args: Iterable[str]) -> bytes:
         """The bytes of an attachment."""
         return self.makers[maker](session, *args)
+
+    def named(self, session: Session, adapter: str, who: str, args: Iterable[str]) -> list[str]:
+        """The accounts on a messenger of the people whom a message names."""
+        return people.known_as(session, adapter, self.whos[who](session, *args))
 
 
 _FOLDED = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})

@@ -3,7 +3,7 @@
 import gettext
 import re
 from collections.abc import Callable, Iterator, Mapping
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from html import unescape
 from io import BytesIO
 from pathlib import Path
@@ -75,6 +75,8 @@ class Catalogue:
 
     def _span(self, span: Span) -> str:
         starts, ends = span.starts_at.astimezone(span.zone), span.ends_at.astimezone(span.zone)
+        if starts.hour == starts.minute == ends.hour == ends.minute == 0 and ends > starts:
+            return self._days(starts.date(), (ends - timedelta(days=1)).date(), span.short)
         hour = format_time(starts, "short", tzinfo=span.zone, locale=self._babel)
         if span.short:
             return f"{format_skeleton('MMMEd', starts, locale=self._babel)}, {hour}"
@@ -82,6 +84,13 @@ class Catalogue:
         if (ends - starts).days:
             until = f"{format_date(ends, 'medium', locale=self._babel)}, {until}"
         return f"{format_date(starts, 'full', locale=self._babel)}, {hour}–{until}"
+
+    def _days(self, first: date, last: date, short: bool) -> str:
+        """Whole days, from midnight to midnight."""
+        if short:
+            return str(format_skeleton("MMMEd", first, locale=self._babel))
+        until = "" if first == last else f"–{format_date(last, 'full', locale=self._babel)}"
+        return f"{format_date(first, 'full', locale=self._babel)}{until}"
 
     def _value(self, value: str | int | float | date) -> str:
         if isinstance(value, str):

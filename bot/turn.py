@@ -459,6 +459,9 @@ class Turn:
                     "attachment": None
                     if attachment is None
                     else json.dumps([attachment.name, attachment.media_type, attachment.maker, list(attachment.args)]),
+                    "mentions": None
+                    if message.mentions is None or not last
+                    else json.dumps([message.mentions.who, list(message.mentions.args)]),
                     "subject": message.subject if last else None,
                     "version": 1,
                     "state": outbox.PENDING,

@@ -45,7 +45,8 @@ class Actor:
 class File:
     """A file somebody sent, by reference: ``Adapter.fetch`` streams its bytes.
 
-    ``size`` is in bytes, ``None`` when the messenger does not tell.
+    ``size`` is in bytes, ``None`` when the messenger does not tell. ``content`` is there when a function is
+    registered for such files (``Router.file``) and they could be fetched in time.
     """
 
     adapter: str
@@ -53,6 +54,7 @@ class File:
     name: str
     media_type: str
     size: int | None = None
+    content: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +206,7 @@ class N(Text):
 class Span(Text):
     """From one moment (UTC) to another, with the weekday: “Saturday, 5 December 2026, 18:00–21:00” on a zone's clock.
 
-    ``short`` leaves out the year, and the end.
+    From midnight to midnight it is days, without hours. ``short`` leaves out the year, and the end.
     """
 
     __slots__ = ("ends_at", "short", "starts_at", "zone")
@@ -277,13 +279,27 @@ class Attachment:
 
 
 @dataclass(frozen=True, slots=True)
+class Mentions:
+    """People whom a message in a group names, so that it rings for them.
+
+    ``who`` names a registered function that tells their ids from ``args`` when the message is delivered. So nobody's
+    account stands in what waits, and whoever does not want it any more by then is not named.
+    """
+
+    who: str
+    args: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """What we say: a text, the choices under it, and a file if there is one.
 
-    ``subject`` names the thing a message shows ("idea:42"), so that its copies can be found and kept true.
+    ``subject`` names the thing a message shows ("idea:42"), so that its copies can be found and kept true. The text
+    is whole without the ``mentions``: a messenger adds those of them who are in the group.
     """
 
     text: Text
     choices: tuple[Choice, ...] = ()
     subject: str | None = None
     attachment: Attachment | None = None
+    mentions: Mentions | None = None

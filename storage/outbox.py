@@ -25,8 +25,8 @@ class Outbox(SQLModel, table=True):
 
     ``version`` counts what we wanted to show; a delivery ends the row only if that has not changed meanwhile, so
     many changes are delivered as one. ``external`` is the messenger's id of it: without one it is sent, with one
-    it is edited, and with one but no ``html`` it is taken away. Once delivered, its words are forgotten; its
-    choices stay as long as they can be pressed.
+    it is edited, and with one but no ``html`` it is taken away. ``mentions`` says which people it names when it is
+    sent, not who they are. Once delivered, its words are forgotten; its choices stay as long as they can be pressed.
     """
 
     __table_args__ = (
@@ -52,6 +52,7 @@ class Outbox(SQLModel, table=True):
     choices: str | None = None
     revision: int = 0
     attachment: str | None = None
+    mentions: str | None = None
     subject: str | None = None
     version: int = 1
     external: str | None = None
@@ -255,6 +256,7 @@ class Due(NamedTuple):
     choices: str | None
     revision: int
     attachment: str | None
+    mentions: str | None
     version: int
     external: str | None
     unsure: int
@@ -276,6 +278,7 @@ _DUE = (
         outbox_table.c.choices,
         outbox_table.c.revision,
         outbox_table.c.attachment,
+        outbox_table.c.mentions,
         outbox_table.c.version,
         outbox_table.c.external,
         outbox_table.c.unsure,

@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -277,6 +277,12 @@ def hold(session: Session, *people: int) -> dict[int, Person]:
     query = select(Person).where(col(Person.id).in_(people)).order_by(col(Person.id)).with_for_update()
     found = session.exec(query, execution_options={"populate_existing": True}).all()
     return {person.id: person for person in found if person.id is not None}
+
+
+def known_as(session: Session, adapter: str, ids: Iterable[int]) -> list[str]:
+    """What a messenger calls these people, of those who have an account there."""
+    mine = select(Account.external).where(Account.adapter == adapter, col(Account.person_id).in_(list(ids)))
+    return list(session.exec(mine.order_by(col(Account.id))).all())
 
 
 def accounts(session: Session, person_id: int) -> Sequence[Account]:

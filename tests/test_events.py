@@ -17,7 +17,8 @@ from storage.engine import Storage, session_in
 from storage.events import listing, places, planning, reminding
 from storage.events.places import TooMany
 from storage.events.planning import Plan
-from storage.events.tables import Event, Kind, Outcome, Reminder, Rsvp, State
+from storage.events.tables import Attendee, Event, Kind, Outcome, Reminder, Rsvp, State
+from storage.outbox import Outbox
 from storage.people import Person
 from tests.conftest import Community, Resident
 
@@ -515,6 +516,49 @@ async def test_a_group_gets_one_reminder(lab: Community) -> None:
     before = len(anna.within(chat).screen)
     await lab.later(33 * DAY)
     assert [seen.html[:11] for seen in anna.within(chat).screen[before:]] == ["A reminder:"]
+
+
+async def test_a_group_reminder_names_only_who_wants_it_at_the_moment_it_is_sent(lab: Community) -> None:
+    olga, anna, ben, cleo = await lab.organiser("olga"), *(lab.person(name) for name in ("anna", "ben", "cleo"))
+    chat = await group(lab, "olga", "anna", "ben", "cleo")
+    await olga.within(chat).says("/events")
+    await olga.within(chat).presses("Tell this group of new events")
+    number = await announces(olga, LINE)
+    for who in (anna, ben, cleo):
+        await comes(who, number)
+        await who.says("/events")
+        await who.presses("My calendar, and news")
+        assert "I do not name you." in who.sees
+        await who.presses("Name me in group reminders")
+        assert "So it sees that you come." in who.sees
+    await ben.presses("Do not name me")
+    lab.messenger.down = True  # the reminder waits in the outbox, and cleo says no meanwhile
+    lab.time.pass_by(33 * DAY)
+    await lab.app.clock.catch_up()
+    lab.messenger.say("cleo", cleo.chat, f"/events {number} no")
+    await lab.messenger.caught_up()
+    lab.messenger.down = False
+    await lab.time.pass_until(lab.settled())
+    reminder = anna.within(chat).screen[-1]
+    assert reminder.mentions == ("anna",)
+    assert reminder.versions[0].endswith("\n\nanna")
+    stored = await lab.read(lambda session: session.exec(select(Outbox.mentions)).all())
+    assert {mentions for mentions in stored if mentions} == {'["events.coming", ["1"]]'}
+
+
+async def test_who_is_named_on_one_account_only_is_not_named_once_they_are_linked(lab: Community) -> None:
+    anna, ben = lab.person("anna"), lab.person("ben")
+    for who in (anna, ben):
+        await who.says("/events")
+        await who.presses("My calendar, and news")
+    await anna.presses("Name me in group reminders")
+
+    def merge(session: Session) -> list[bool]:
+        kept, gone = session.exec(select(Attendee.person_id).order_by(col(Attendee.person_id))).all()
+        linking.merge(session, gone, kept, lab.time.now())
+        return list(session.exec(select(Attendee.mention)).all())
+
+    assert await lab.read(merge) == [False]
 
 
 async def test_moving_an_event_of_ten_thousand_is_one_statement_about_reminders(storage: Storage) -> None:

@@ -1,8 +1,8 @@
 """Events: announcing one, saying whether one comes, waiting lists, reminders, calendars."""
 
 from bot.router import Router
-from handlers.events import calendar, coming, finding, organising, picture, telling, writing
+from handlers.events import calendar, coming, finding, importing, organising, picture, telling, writing
 
 router = Router()
-for part in (writing, finding, coming, organising, telling, calendar, picture):
+for part in (writing, importing, finding, coming, organising, telling, calendar, picture):
     router.include(part.router)

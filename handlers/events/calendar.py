@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
+from zoneinfo import ZoneInfo
 
 from sqlmodel import Session
 
@@ -78,8 +79,8 @@ def _series(series: Series, occurrences: Sequence[Event]) -> "list[Entry]":
     master = next((each for each in occurrences if each.status == Status.PUBLISHED), None)
     if master is None:
         return [_entry(each, each.uid) for each in occurrences]
-    first = datetime.fromisoformat(series.wall)
-    entry = _entry(master, series.uid, first, series.minutes)
+    first, clock = datetime.fromisoformat(series.wall), ZoneInfo(series.zone)
+    entry = _entry(master, series.uid, first.replace(tzinfo=clock), series.minutes)
     entry.add("rrule", vRecur.from_ical(series.rule))
     there = {each.occurrence: each for each in occurrences}
     skipped = [
@@ -88,19 +89,20 @@ def _series(series: Series, occurrences: Sequence[Event]) -> "list[Entry]":
         if (each := there.get(wall.strftime("%Y-%m-%dT%H:%M"))) is None or each.status == Status.CANCELLED
     ]
     if skipped:
-        entry.add("exdate", [wall.replace(tzinfo=master.clock) for wall in skipped])
+        entry.add("exdate", [wall.replace(tzinfo=clock) for wall in skipped])
     entries = [entry]
     for each in occurrences:
         if each.status == Status.PUBLISHED and _differs(each, master, series):
             other = _entry(each, series.uid)
-            other.add("recurrence-id", datetime.fromisoformat(each.occurrence or each.wall).replace(tzinfo=each.clock))
+            other.add("recurrence-id", datetime.fromisoformat(each.occurrence or each.wall).replace(tzinfo=clock))
             entries.append(other)
     return entries
 
 
 def _differs(event: Event, master: Event, series: Series) -> bool:
     same = ("title", "text", "place", "link", "cost")
-    moved = event.wall != event.occurrence or event.minutes != series.minutes
+    planned = datetime.fromisoformat(event.occurrence or event.wall)
+    moved = event.starts_at != moments.instant(planned, ZoneInfo(series.zone)) or event.minutes != series.minutes
     return moved or any(getattr(event, name) != getattr(master, name) for name in same)
 
 
@@ -116,20 +118,21 @@ def _calendar(name: str | None, method: str) -> "Calendar":
     return calendar
 
 
-def _entry(event: Event, uid: str, wall: datetime | None = None, minutes: int | None = None) -> "Entry":
+def _entry(event: Event, uid: str, first: datetime | None = None, minutes: int | None = None) -> "Entry":
+    """An event; as the master of a series, with its ``first`` beginning (aware) and its usual length."""
     from icalendar import Alarm
     from icalendar import Event as Entry
 
-    begins = wall or event.begins
+    begins = first or event.begins.replace(tzinfo=event.clock)
     # The length is added to the instant: the clock may change while it lasts.
-    ends = moments.instant(begins, event.clock) + timedelta(minutes=minutes or event.minutes)
+    ends = begins.astimezone(UTC) + timedelta(minutes=minutes or event.minutes)
     entry = Entry()
     entry.add("uid", uid)
     entry.add("sequence", event.sequence)
     entry.add("dtstamp", event.changed_at.astimezone(UTC))
     entry.add("last-modified", event.changed_at.astimezone(UTC))
-    entry.add("dtstart", begins.replace(tzinfo=event.clock))
-    entry.add("dtend", ends.astimezone(event.clock))
+    entry.add("dtstart", begins)
+    entry.add("dtend", ends.astimezone(begins.tzinfo))
     entry.add("summary", event.title)
     about = [part for part in (event.text, event.cost, event.link) if part]
     if about:

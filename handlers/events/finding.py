@@ -142,9 +142,18 @@ def filters(turn: Turn) -> None:
 def mine(turn: Turn) -> None:
     attendee = planning.attendee(turn.db, turn.person.id)
     told = T("I tell you of each new event.") if attendee.news else T("I tell you of events only if you have answered.")
+    named = T("When a group is reminded of an event that you come to, I name you there. So it sees that you come.")
+    unnamed = T("When a group is reminded of an event that you come to, I do not name you.")
     turn.replace(
-        Lines([told, T("Your calendar can show what you have said yes to: it gets a secret address.")]),
+        Lines(
+            [
+                told,
+                named if attendee.mention else unnamed,
+                T("Your calendar can show what you have said yes to: it gets a secret address."),
+            ]
+        ),
         Choice(T("No news of events") if attendee.news else T("Tell me of new events"), "events.news"),
+        Choice(T("Do not name me") if attendee.mention else T("Name me in group reminders"), "events.mention"),
         Choice(T("A new address for my calendar") if attendee.feed else T("The address of my calendar"), "events.feed"),
         Choice(T("My events"), "events.list", (MINE, "")),
     )
@@ -154,6 +163,15 @@ def mine(turn: Turn) -> None:
 def news(turn: Turn) -> None:
     attendee = planning.attendee(turn.db, turn.person.id)
     attendee.news = not attendee.news
+    turn.db.add(attendee)
+    turn.db.flush()
+    mine(turn)
+
+
+@router.press("events.mention")
+def mention(turn: Turn) -> None:
+    attendee = planning.attendee(turn.db, turn.person.id)
+    attendee.mention = not attendee.mention
     turn.db.add(attendee)
     turn.db.flush()
     mine(turn)

@@ -185,7 +185,7 @@ def set_access(turn: Turn, number: str, key: str, reach: str) -> None:
         chosen = set(event.access.split()) ^ {key}
         events = _concerned(turn, event, reach)
         planning.change(turn.db, events, turn.now, access=" ".join(known for known in KEYS if known in chosen))
-        _follow(turn, events)
+        follow(turn, events)
         _ask_access(turn, event, reach)
 
 
@@ -205,7 +205,7 @@ def _change(turn: Turn, event: Event, reach: str, values: Mapping[str, Any]) -> 
             Choice(T("Organise"), "event.manage", (str(event.id),)),
         )
         return
-    _follow(turn, events)
+    follow(turn, events)
     for each in events:
         tell_offered(turn, each, places.promote(turn.db, each, turn.now))
         if each.status == Status.PUBLISHED and changes.keys() & {"place", "link"}:
@@ -214,7 +214,7 @@ def _change(turn: Turn, event: Event, reach: str, values: Mapping[str, Any]) -> 
     turn.say(card(turn, event))
 
 
-def _follow(turn: Turn, events: Sequence[Event]) -> None:
+def follow(turn: Turn, events: Sequence[Event]) -> None:
     """The cards in groups at once; those in private chats a little later, since there may be many."""
     for event in events:
         if event.status != Status.DRAFT:

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
-from sqlmodel import select
+from sqlmodel import Session, col, select
 
 from bot.router import Router
 from bot.turn import Turn
-from bot.types import Choice, Lines, Message, N, T, Text
+from bot.types import Choice, Lines, Mentions, Message, N, T, Text
 from handlers.events.coming import feedback_question, refresh, tell_offered
+from handlers.events.importing import news_of
 from handlers.events.words import answers, calendar_file, card, personal, span, subject
 from storage import conversation, outbox
 from storage.events import places, planning, reminding
@@ -55,6 +56,11 @@ def _tell(turn: Turn, kind: Kind, event: Event, note: str, those: Sequence[Claim
             turn.notify(people, feedback_question(event))
         case Kind.NEWS:
             turn.notify(people, _news(turn, event, note))
+        case Kind.INVITE if note:
+            several = turn.db.exec(select(Event).where(col(Event.id).in_([int(number) for number in note.split()])))
+            there = [each for each in several.all() if each.status == Status.PUBLISHED and each.ends_at > turn.now]
+            if there:
+                turn.notify(people, news_of(there))
         case Kind.ASK | Kind.INVITE if event.status == Status.PUBLISHED and event.ends_at > turn.now:
             message = card(turn, event)
             first = T("An event comes of the idea that you support. You are the first to hear:")
@@ -110,7 +116,8 @@ def _do(turn: Turn, kind: Kind, each: Claimed) -> None:
         case Kind.REMIND if reminder_.chat_id is not None:
             message = card(turn, event)
             text = Lines([T("A reminder:"), message.text], "\n\n")
-            turn.tell(reminder_.chat_id, Message(text, message.choices, message.subject), bulk=True)
+            coming = Mentions("events.coming", (str(event.number),))
+            turn.tell(reminder_.chat_id, Message(text, message.choices, message.subject, mentions=coming), bulk=True)
         case Kind.INVITE if reminder_.chat_id is not None and event.status == Status.PUBLISHED:
             turn.tell(reminder_.chat_id, card(turn, event), bulk=True)
 
@@ -166,6 +173,12 @@ def _copies(turn: Turn, event: Event, after: int) -> None:
     if len(found) == BATCH:
         reminding.note(turn.db, event, Kind.COPIES, turn.now, text=str(found[-1][0]))
         turn.due(turn.now)
+
+
+@router.mentioned("events.coming")
+def coming(session: Session, number: str) -> list[int]:
+    """Those whom a group's reminder names: who says yes, and wants it."""
+    return reminding.named(session, int(number))
 
 
 @router.every(minutes=60)

@@ -30,7 +30,7 @@ ONLY_ORGANISERS = T("Only the lab's organisers can do that.")
 def event(turn: Turn, text: str) -> None:
     """``/event Title | when | where | places`` goes straight to the preview; less is asked for."""
     if not text:
-        ask_next(turn, {})
+        ask(turn, {}, "title", Lines([FACTS["title"].question, T("You can also send me a calendar file (.ics).")]))
         return
     draft: dict[str, Any] = {}
     parts = [part.strip() for part in text.split("|")]
@@ -89,12 +89,13 @@ def ask_next(turn: Turn, draft: dict[str, Any]) -> None:
     preview(turn, draft)
 
 
-def ask(turn: Turn, draft: dict[str, Any], key: str, wrong: Text | None = None) -> None:
+def ask(turn: Turn, draft: dict[str, Any], key: str, instead: Text | None = None) -> None:
+    """Ask for a part, with other words ``instead`` of the usual question."""
     fact = FACTS[key]
     choices = [Choice(T("Leave it out"), "event.leave_out", (key,))] if fact.optional else []
     offered = fact.choices(*choices, CANCEL)
     step = "event.number" if fact.counts else "event.fact"
-    turn.ask(wrong or fact.question, *offered, step=step, data={"draft": draft, "asked": key})
+    turn.ask(instead or fact.question, *offered, step=step, data={"draft": draft, "asked": key})
 
 
 @router.step("event.number", numbers=True)
@@ -350,6 +351,7 @@ def publish_draft(turn: Turn, number: str) -> None:
 def go_out(turn: Turn, events: Sequence[Event]) -> None:
     """Everybody sees them from now on: groups at once, people as fast as the messengers take it."""
     planning.publish(turn.db, events, turn.now)
+    planning.tell_of(turn.db, events, turn.now)
     first = events[0]
     number = str(first.number)
     told_at = planning.told_at(first, turn.now)

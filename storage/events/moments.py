@@ -1,6 +1,7 @@
 """Moments: wall times and zones become instants, also where the clocks change; rules become occurrences."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -67,13 +68,27 @@ def occurrences(rule: str, first: datetime) -> list[datetime]:
     if "COUNT=" not in rule and "UNTIL=" not in rule:
         raise Endless(rule)
     found: list[datetime] = []
-    for wall in rrulestr(rule, dtstart=first):
+    for wall in walls(rule, first):
         if len(found) >= MOST_OCCURRENCES or wall - first > LONGEST_SERIES:
             raise Endless(rule)
         found.append(wall)
     if not found:
         raise ValueError("this rule never comes true")
     return found
+
+
+AGES = 19 * 400
+
+
+def walls(rule: str, first: datetime) -> Iterator[datetime]:
+    """The wall times of a rule, one after the other, as long as there are any. Raises ``ValueError``.
+
+    dateutil looks for the next one until the year 9999, seconds long for “30 February”. The calendar repeats every
+    400 years, weekdays included: counted as near to that end as possible, it looks for 400 years at most.
+    """
+    later = re.sub(r"UNTIL=(\d{4})", lambda year: f"UNTIL={min(int(year[1]) + AGES, 9999)}", rule)
+    for wall in rrulestr(later, dtstart=first.replace(year=first.year + AGES)):
+        yield wall.replace(year=wall.year - AGES)
 
 
 def minutes_of(stored: str) -> list[int]:

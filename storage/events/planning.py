@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import Select, delete, select
 from sqlmodel import Session, col
 
 from storage.events import moments, places, reminding
@@ -56,78 +56,112 @@ def create(session: Session, plan: Plan, author_id: int | None, now: datetime) -
     if plan.rule is not None:
         counted = ";".join(part for part in plan.rule.split(";") if not part.startswith(("UNTIL=", "COUNT=")))
         series = Series(
-            uid=_uid(),
+            uid=new_uid(),
             rule=f"{counted};COUNT={len(walls)}",
-            wall=_stored(walls[0]),
+            wall=stored(walls[0]),
             zone=plan.zone,
             minutes=plan.minutes,
         )
         session.add(series)
         session.flush()
-    events = []
-    for wall in walls:
-        event = Event(
-            title=plan.title,
-            text=plan.text,
-            place=plan.place,
-            topic=plan.topic,
-            locale=plan.locale,
-            access=plan.access,
-            cost=plan.cost,
-            link=plan.link,
-            capacity=plan.capacity,
-            least=plan.least,
-            closes_at=None if plan.closes_at is None else plan.closes_at + (wall - plan.wall),
-            reminders=plan.reminders,
-            wall="",
-            zone=plan.zone,
-            minutes=plan.minutes,
-            starts_at=now,
-            ends_at=now,
-            uid=_uid(),
-            series_id=None if series is None else series.id,
-            occurrence=None if series is None else _stored(wall),
-            author_id=author_id,
-            idea_id=plan.idea_id,
-            code=f"{secrets.randbelow(1_000_000):06}",
-            created_at=now,
-            changed_at=now,
+    events = [
+        write(
+            session, plan, wall, author_id, now,
+            series_id=None if series is None else series.id, occurrence=None if series is None else stored(wall),
         )
-        _set_time(event, wall, plan.minutes)
-        session.add(event)
-        events.append(event)
+        for wall in walls
+    ]  # fmt: skip
     session.flush()
     return events
 
 
-def _uid() -> str:
+def write(
+    session: Session,
+    plan: Plan,
+    wall: datetime,
+    author_id: int | None,
+    now: datetime,
+    *,
+    series_id: int | None = None,
+    occurrence: str | None = None,
+    uid: str | None = None,
+) -> Event:
+    """One event of a plan, as a draft, at this wall time; the caller flushes."""
+    event = Event(
+        title=plan.title,
+        text=plan.text,
+        place=plan.place,
+        topic=plan.topic,
+        locale=plan.locale,
+        access=plan.access,
+        cost=plan.cost,
+        link=plan.link,
+        capacity=plan.capacity,
+        least=plan.least,
+        closes_at=None if plan.closes_at is None else plan.closes_at + (wall - plan.wall),
+        reminders=plan.reminders,
+        wall="",
+        zone=plan.zone,
+        minutes=plan.minutes,
+        starts_at=now,
+        ends_at=now,
+        uid=uid or new_uid(),
+        series_id=series_id,
+        occurrence=occurrence,
+        author_id=author_id,
+        idea_id=plan.idea_id,
+        code=f"{secrets.randbelow(1_000_000):06}",
+        created_at=now,
+        changed_at=now,
+    )
+    _set_time(event, wall, plan.minutes)
+    session.add(event)
+    return event
+
+
+def new_uid() -> str:
+    """What calendars know an event by (RFC 5545, 3.8.4.7)."""
     return f"{secrets.token_hex(12)}@labbot"
 
 
-def _stored(wall: datetime) -> str:
+def stored(wall: datetime) -> str:
+    """A wall time as rows keep it."""
     return wall.strftime("%Y-%m-%dT%H:%M")
 
 
 def _set_time(event: Event, wall: datetime, minutes: int) -> None:
-    event.wall, event.minutes = _stored(wall), minutes
+    event.wall, event.minutes = stored(wall), minutes
     event.starts_at = moments.instant(wall, event.clock)
     event.ends_at = event.starts_at + timedelta(minutes=minutes)
 
 
 def publish(session: Session, events: Sequence[Event], now: datetime) -> None:
-    """Everybody can see them from now on; who asked for it hears of the first."""
+    """Everybody can see them from now on."""
     for event in events:
         event.status, event.changed_at = Status.PUBLISHED, now
         session.add(event)
         set_deadline(session, event, now)
     session.flush()
+
+
+def tell_of(session: Session, events: Sequence[Event], now: datetime) -> None:
+    """Who asked for it hears of the first of them; those whose idea it comes from before everybody else."""
     first = events[0]
     if first.idea_id is not None:
         backers = select(col(Support.person_id)).where(col(Support.idea_id) == first.idea_id)
         followers = select(col(Follow.person_id)).where(col(Follow.idea_id) == first.idea_id)
         reminding.invite(session, first, Kind.ASK, backers.union(followers), now)
-    news = select(col(Attendee.person_id)).where(col(Attendee.news))
-    reminding.invite(session, first, Kind.INVITE, news, told_at(first, now))
+    reminding.invite(session, first, Kind.INVITE, _curious(), told_at(first, now))
+
+
+def tell_of_many(session: Session, events: Sequence[Event], now: datetime) -> None:
+    """Who asked for it hears of all of these at once."""
+    numbers = " ".join(str(event.number) for event in events)
+    reminding.invite(session, events[0], Kind.INVITE, _curious(), now, numbers)
+
+
+def _curious() -> Select[int]:
+    return select(col(Attendee.person_id)).where(col(Attendee.news))
 
 
 def told_at(event: Event, now: datetime) -> datetime:
@@ -242,12 +276,13 @@ def attendee(session: Session, person_id: int) -> Attendee:
 
 
 def unite(session: Session, gone: int, kept: int) -> None:
-    """Two people were one: what either wanted to hear of events, the one hears."""
+    """Two people were one: what either wanted to hear of events, the one hears; they are named if both wanted it."""
     theirs = session.get(Attendee, gone)
     if theirs is None:
         return
     mine = attendee(session, kept)
     mine.news = mine.news or theirs.news
+    mine.mention = mine.mention and theirs.mention  # who is named on one messenger has not agreed to it on another
     mine.remind = theirs.remind if mine.remind is None else mine.remind
     feed, theirs.feed = theirs.feed, None
     session.add(theirs)

@@ -192,8 +192,11 @@ def tell_everybody(session: Session, event: Event, what: str, now: datetime) -> 
 _COLUMNS = ["event_id", "person_id", "kind", "ahead", "note", "due_at", "state"]
 
 
-def invite(session: Session, event: Event, kind: Kind, people: Any, now: datetime) -> None:
-    """Tell these people (a select of ids) of an event, in one statement; each at most once."""
+def invite(session: Session, event: Event, kind: Kind, people: Any, now: datetime, note: str = "") -> None:
+    """Tell these people (a select of ids) of an event, in one statement; each at most once.
+
+    ``note`` names the numbers of all events that are meant, when there are several.
+    """
     told = select(col(Reminder.person_id)).where(
         col(Reminder.event_id) == event.number,
         col(Reminder.kind).in_([Kind.INVITE, Kind.ASK]),
@@ -205,7 +208,7 @@ def invite(session: Session, event: Event, kind: Kind, people: Any, now: datetim
         wanted.c[0],
         literal(kind.value),
         literal(0),
-        literal(""),
+        literal(note),
         literal(now, type_=_reminder.c.due_at.type),
         literal(Outcome.PENDING.value),
     ).where(wanted.c[0].not_in(told))
@@ -297,6 +300,24 @@ def reachable(session: Session, people: Iterable[int | None]) -> set[int]:
     """Who of these can be told something: they have a chat with us, and have not said /stop."""
     rows = session.connection().execute(_REACHABLE, {"people": list(people)}).scalars()
     return {person for person in rows if person is not None}
+
+
+MOST_NAMED = 500
+"""How many are looked for in a group: not all of them are there."""
+
+
+def named(session: Session, number: int) -> list[int]:
+    """Who says yes to an event, and wants to be named in a group's reminder of it; the first to have said so first."""
+    query = (
+        select(col(Rsvp.person_id))
+        .join(Attendee, col(Attendee.person_id) == col(Rsvp.person_id))
+        .join(Person, col(Person.id) == col(Rsvp.person_id))
+        .where(col(Rsvp.event_id) == number, col(Rsvp.state) == State.YES)
+        .where(col(Attendee.mention), col(Person.stopped_at).is_(None))
+        .order_by(col(Rsvp.at), col(Rsvp.person_id))
+        .limit(MOST_NAMED)
+    )
+    return list(session.execute(query).scalars())
 
 
 def prune(session: Session, now: datetime) -> None:

@@ -132,6 +132,7 @@ class Event(SQLModel, table=True):
     sequence: int = 0
     series_id: int | None = Field(default=None, foreign_key="event_series.id")
     occurrence: str | None = None
+    source: int | None = None
     author_id: int | None = Field(default=None, foreign_key="person.id", index=True)
     idea_id: int | None = Field(default=None, foreign_key="idea.id", index=True)
     code: str = ""
@@ -216,10 +217,14 @@ class Reminder(SQLModel, table=True):
 
 
 class Attendee(SQLModel, table=True):
-    """What a person wants of events in general. ``feed`` is the digest of their calendar's secret address."""
+    """What a person wants of events in general. ``feed`` is the digest of their calendar's secret address.
+
+    ``mention`` allows a group's reminder to name them, so that it rings for them.
+    """
 
     person_id: int = Field(foreign_key="person.id", primary_key=True)
     news: bool = False
+    mention: bool = False
     remind: str | None = None
     feed: str | None = Field(default=None, unique=True)
 

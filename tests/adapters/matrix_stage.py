@@ -194,6 +194,9 @@ class MatrixStage(Stage):
         self._sent.add(resident.state_id(room, "m.room.member", self.bot))
         await self.handled()
 
+    def known_as(self, name: str) -> str:
+        return self.residents[name].user_id
+
     async def group(self, title: str, *names: str) -> ChatRef:
         first, *others = [await self.resident(name) for name in names]
         invited = [self.bot, *(other.user_id for other in others)]
@@ -237,6 +240,10 @@ class MatrixStage(Stage):
         event = await resident.says(room, words, reply_to=reply_to, thread=chat.thread)
         self._sent.add(event)
         return event
+
+    async def send(self, name: str, chat: ChatRef, file: str, content: bytes) -> None:
+        room, resident = await self.room(chat), await self.resident(name)
+        self._sent.add(await resident.sends_file(room, file, content))
 
     async def rewrite(self, name: str, chat: ChatRef, message: str, words: str) -> None:
         words = f"!{words[1:]}" if words.startswith("/") else words
@@ -357,4 +364,5 @@ def _line(event: Event, file: bytes | None) -> Line:
         event.reply_to,
         event.thread,
         None if file is None else (str(event.content["filename"]), file),
+        tuple(event.mentions or ()),
     )

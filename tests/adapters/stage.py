@@ -64,6 +64,8 @@ class Line:
     reply_to: str | None
     thread: str | None
     file: tuple[str, bytes] | None
+    mentions: tuple[str, ...] = ()
+    """The accounts that it names, so that it rings for them."""
 
 
 class Someone:
@@ -80,6 +82,14 @@ class Someone:
         await self.stage.comes(self.chat)
         before = len(self.screen)
         self.said = await self.stage.say(self.name, self.chat, words, None if reply_to is None else reply_to.id)
+        await self.stage.settled()
+        return self.screen[before:]
+
+    async def sends(self, name: str, content: bytes) -> list[Line]:
+        """Send a file, and see what is new on the screen then."""
+        await self.stage.comes(self.chat)
+        before = len(self.screen)
+        await self.stage.send(self.name, self.chat, name, content)
         await self.stage.settled()
         return self.screen[before:]
 
@@ -243,6 +253,10 @@ class Stage(ABC):
     def person(self, name: str, locale: str = "en") -> Someone:
         """Somebody in their private chat with the bot."""
 
+    @abstractmethod
+    def known_as(self, name: str) -> str:
+        """What the messenger calls somebody."""
+
     async def comes(self, chat: ChatRef) -> None:  # noqa: B027
         """Somebody meets the bot, where that is needed before a first word in private."""
 
@@ -260,6 +274,9 @@ class Stage(ABC):
 
     @abstractmethod
     async def say(self, name: str, chat: ChatRef, words: str, reply_to: str | None) -> str: ...
+
+    @abstractmethod
+    async def send(self, name: str, chat: ChatRef, file: str, content: bytes) -> None: ...
 
     @abstractmethod
     async def rewrite(self, name: str, chat: ChatRef, message: str, words: str) -> None: ...
@@ -327,6 +344,9 @@ class MemoryStage(Stage):
     def person(self, name: str, locale: str = "en") -> Someone:
         return Someone(self, name, self.messenger.private(name, locale))
 
+    def known_as(self, name: str) -> str:
+        return name
+
     async def group(self, title: str, *names: str) -> ChatRef:
         return self.messenger.group(title, *names)
 
@@ -338,6 +358,9 @@ class MemoryStage(Stage):
 
     async def say(self, name: str, chat: ChatRef, words: str, reply_to: str | None) -> str:
         return self.messenger.say(name, chat, words, reply_to=reply_to)
+
+    async def send(self, name: str, chat: ChatRef, file: str, content: bytes) -> None:
+        self.messenger.say(name, chat, "", files=[(file, content)])
 
     async def rewrite(self, name: str, chat: ChatRef, message: str, words: str) -> None:
         self.messenger.edit_own(name, chat, message, words)
@@ -371,6 +394,7 @@ class MemoryStage(Stage):
                 seen.reply_to,
                 seen.thread,
                 seen.file,
+                seen.mentions,
             )
             for seen in self.messenger.sees(chat)
         ]
@@ -424,6 +448,9 @@ class TelegramStage(Stage):
             self._people[name] = self.server.user(first_name=name, language_code=locale).id
         return Someone(self, name, _ref(self.server.private(self._people[name])))
 
+    def known_as(self, name: str) -> str:
+        return str(self._people[name])
+
     async def group(self, title: str, *names: str) -> ChatRef:
         return _ref(self._gathered(self.server.group(title, supergroup=False), *names))
 
@@ -445,6 +472,9 @@ class TelegramStage(Stage):
         reply = None if reply_to is None else int(reply_to)
         thread = None if chat.thread is None else int(chat.thread)
         return str(self.server.say(self._people[name], int(chat.id), words, reply, thread).id)
+
+    async def send(self, name: str, chat: ChatRef, file: str, content: bytes) -> None:
+        self.server.send_file(self._people[name], int(chat.id), file, content, "text/calendar")
 
     async def rewrite(self, name: str, chat: ChatRef, message: str, words: str) -> None:
         self.server.edit(self._people[name], int(message), words, int(chat.id))
@@ -539,6 +569,7 @@ def _line(message: Message) -> Line:
         None if message.reply_to is None else str(message.reply_to),
         None if message.thread is None else str(message.thread),
         None if message.file is None else (message.file.name, message.file.data),
+        tuple(str(entity["user"]["id"]) for entity in message.entities if entity["type"] == "text_mention"),
     )
 
 

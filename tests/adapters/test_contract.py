@@ -4,18 +4,24 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from typing import Any
 
 import aiohttp
 import pytest
-from sqlmodel import select
+from sqlmodel import Session, select
 
 from bot.adapters.telegram.webhook import secret_for
 from bot.config import Settings
 from bot.types import ChatRef
 from storage import ideas
+from storage.conversation import Chat
+from storage.events import places, planning, reminding
+from storage.events.planning import Plan
+from storage.events.tables import Kind, State
 from storage.ideas import LONGEST_COMMENT, LONGEST_TEXT
 from storage.outbox import DELIVERED, UNDELIVERABLE, UNSURE, Outbox
+from storage.people import Account
 from tests.adapters.matrix_people import People
 from tests.adapters.matrix_stage import MatrixStage
 from tests.adapters.stage import (
@@ -388,6 +394,51 @@ async def test_what_is_stored_about_somebody_arrives_as_a_file(stage: Stage) -> 
     name, content = line.file
     assert name == "labbot.json"
     assert [idea["text"] for idea in json.loads(content)["idea"]] == [STRANGE["emoji"]]
+
+
+async def test_a_calendar_file_of_an_organiser_becomes_an_event(stage: Stage) -> None:
+    olga, anna = await stage.organiser("olga"), stage.person("anna")
+    starts = (stage.time.now() + timedelta(days=3)).strftime("%Y%m%dT180000Z")
+    entry = ["BEGIN:VEVENT", "UID:walk", f"DTSTART:{starts}", "DURATION:PT2H", "SUMMARY:Walk", "END:VEVENT"]
+    calendar = "\r\n".join(["BEGIN:VCALENDAR", *entry, "END:VCALENDAR", ""]).encode()
+    [refusal] = (await anna.sends("lab.ics", calendar))[-1:]
+    assert refusal.text == "Only the lab's organisers can send me such a file."
+    [preview] = await olga.sends("lab.ics", calendar)
+    assert "1 new event:" in preview.text
+    await olga.presses("Publish")
+    [card] = (await anna.says("/events 1"))[-1:]
+    assert "#1 Walk" in card.text
+    assert (await olga.sends("lab.ics", calendar))[-1].text == "There is nothing new in this file."
+    assert "too large for me" in (await olga.sends("lab.ics", b"x" * 300_000))[-1].text
+
+
+async def test_a_groups_reminder_names_those_in_it_who_come_and_want_it(stage: Stage) -> None:
+    names = ("anna", "ben", "cleo", "dora")
+    crowd = [stage.person(name) for name in names]
+    for person in crowd:
+        await person.says("/start")
+    group = await stage.group("Nordmarkt", "anna", "ben", "dora")  # cleo is not in it
+    await stage.settled()
+
+    def comes(session: Session) -> None:
+        now = stage.time.now()
+        plan = Plan("Walk", (now + timedelta(days=2)).replace(tzinfo=None), 60, "other", "en", "Europe/Berlin")
+        [event] = planning.create(session, plan, None, now)
+        planning.publish(session, [event], now)
+        for name in names:
+            account = session.exec(select(Account).where(Account.external == stage.known_as(name))).one()
+            planning.attendee(session, account.person_id).mention = name != "ben"
+            places.answer(session, event.number, account.person_id, State.YES if name != "dora" else State.MAYBE, now)
+        [chat] = session.exec(select(Chat.id).where(Chat.external == group.id)).all()
+        reminding.note(session, event, Kind.REMIND, now, chat_id=chat)
+
+    await stage.ask(comes)
+    await stage.app.clock.catch_up()
+    await stage.settled()
+    reminder = stage.lines(group)[-1]
+    assert "#1 Walk" in reminder.text
+    assert "3 " in reminder.text  # come; nobody's name is needed to understand it
+    assert reminder.mentions == (stage.known_as("anna"),)
 
 
 @with_buttons  # Matrix has no menu of commands

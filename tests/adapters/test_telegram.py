@@ -22,7 +22,7 @@ from bot.adapters.telegram.receiving import Raw, next_offset, offset_of, underst
 from bot.adapters.telegram.request import Flood, NotSent, Overtaken, Request, Unavailable, Unclear, refuse
 from bot.adapters.telegram.sending import menus, rows, toast
 from bot.adapters.telegram.webhook import LARGEST_BODY, MOST_WAITING, Inbox
-from bot.port import Adapter, Button, Command, Refused, Rendered, RetryLater, Undeliverable, Upload
+from bot.port import MOST_MENTIONED, Adapter, Button, Command, Refused, Rendered, RetryLater, Undeliverable, Upload
 from bot.types import (
     Batch,
     ChatRef,
@@ -664,6 +664,33 @@ async def test_a_question_in_a_group_opens_the_reply_field_of_the_asker(
     assert title.markup == {"force_reply": True, "selective": True}
     assert (title.reply_to, title.silent) == (asked.id, True)
     assert (topic.buttons, topic.reply_to, topic.silent) == ([[("Wohnen", "0:0")]], None, False)
+
+
+@pytest.mark.asyncio
+async def test_a_mention_is_the_name_that_telegram_tells_of_somebody_in_the_group(
+    server: TelegramServer, adapter: Telegram
+) -> None:
+    group = server.group("Nordmarkt")
+    here, gone, muted = (server.user(first_name=name) for name in ("<b>A&B</b>", "Ben", "Cleo"))
+    for user, status in ((here, "member"), (gone, "left"), (muted, "restricted")):
+        server.join(user, group, status)
+    server.add_bot(group, here)
+    crowd = [server.user(first_name=f"Person {n}") for n in range(30)]
+    for user in crowd:
+        server.join(user, group)
+    chat = ChatRef("telegram", str(group.id))
+    everybody = tuple(str(user.id) for user in (here, gone, muted))
+    await adapter.send(chat, Rendered("Morgen!", mentions=("999999", *everybody)), "1")
+    await adapter.send(chat, Rendered("x" * 4070, mentions=everybody), "2")
+    await adapter.send(chat, Rendered("Alle", mentions=tuple(str(user.id) for user in crowd)), "3")
+    server.fail("getChatMember", 500)
+    await adapter.send(chat, Rendered("Allein", mentions=everybody), "4")
+    named, long, many, alone = server.sent(group)
+    assert named.text == "Morgen!\n\n<b>A&B</b>, Cleo"
+    assert [entity["user"]["id"] for entity in named.entities] == [here.id, muted.id]
+    assert long.text == "x" * 4070 + "\n\n<b>A&B</b>, Cleo"
+    assert len(many.entities) == MOST_MENTIONED
+    assert (alone.text, alone.entities) == ("Allein", [])
 
 
 @pytest.mark.asyncio

@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Mapping
+from html import escape
 from html.parser import HTMLParser
 from typing import Any
+from urllib.parse import quote
 
 from nio.crypto.attachments import encrypt_attachment
 
 from bot.adapters.matrix.rooms import Room
-from bot.port import Rendered, Undeliverable, Upload
+from bot.port import MOST_MENTIONED, Rendered, Undeliverable, Upload
 from bot.types import ChatRef
 
 LONGEST_EVENT = 60_000
@@ -103,10 +105,22 @@ def message(chat: ChatRef, said: Rendered, room: Room, answered: str | None) -> 
     """
     content = words(said)
     rings = room.others[:1] if said.loud and room.private else [answered] if said.question and answered else []
+    joined = [user for user in said.mentions if room.members.get(user) == "join"][:MOST_MENTIONED]
+    if joined and not room.private:
+        rings = [*rings, *joined]
+        _name(content, joined)
     content["m.mentions"] = {"user_ids": rings} if rings else {}
     if (relation := _relation(chat, said)) is not None:
         content["m.relates_to"] = relation
     return content
+
+
+def _name(content: dict[str, Any], users: list[str]) -> None:
+    """Name people after the words (spec, user mentions); clients show the name that each has in the room."""
+    markup = content.get("formatted_body") or escape(content["body"]).replace("\n", "<br>")
+    pills = ", ".join(f'<a href="https://matrix.to/#/{quote(user)}">{escape(user)}</a>' for user in users)
+    content["body"] += "\n\n" + ", ".join(users)
+    content |= {"format": "org.matrix.custom.html", "formatted_body": f"{markup}<br><br>{pills}"}
 
 
 def words(said: Rendered) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 
-from bot.port import Button, Command, Limits, Rendered, RetryLater, Sent, Undeliverable, Upload
+from bot.port import MOST_MENTIONED, Button, Command, Limits, Rendered, RetryLater, Sent, Undeliverable, Upload
 from bot.types import (
     Actor,
     Batch,
@@ -55,6 +55,7 @@ class Seen:
     thread: str | None = None
     question: bool = False
     file: tuple[str, bytes] | None = None
+    mentions: tuple[str, ...] = ()
     versions: list[str] = field(default_factory=list)
     gone: bool = False
 
@@ -256,9 +257,12 @@ class Memory:
             raise Undeliverable("refused")
         place = self._open(chat)
         file, name = self._taken(message.upload)
+        named = () if place.private else tuple(who for who in message.mentions if who in place.members)
+        named = named[:MOST_MENTIONED]
+        html = "\n\n".join([message.html, ", ".join(named)]) if named else message.html
         seen = Seen(
             f"{next(self._ids)}",
-            message.html,
+            html,
             None,
             message.buttons,
             message.revision,
@@ -266,7 +270,8 @@ class Memory:
             chat.thread,
             message.question,
             file,
-            [message.html],
+            named,
+            [html],
         )
         place.messages.append(seen)
         self._delivered[key] = seen.id

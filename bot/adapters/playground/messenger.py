@@ -168,7 +168,8 @@ class Playground(Memory):
     async def send(self, chat: ChatRef, message: Rendered, key: str) -> Sent:
         sent = await super().send(chat, message, key)
         if sent.message.id not in self._traces:
-            self._note("send", [_place(chat), _plain(message), key])
+            seen = self.chats[chat.id].messages[-1]
+            self._note("send", [_place(chat), _plain(replace(message, html=seen.html)), key])
             self._arrived(chat, self.chats[chat.id].messages[-1])
         return sent
 

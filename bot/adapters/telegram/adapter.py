@@ -13,13 +13,24 @@ import structlog
 import telegram
 from telegram.error import BadRequest, InvalidToken, TelegramError
 
-from bot.adapters.telegram.faults import rejected_token, says, translate
+from bot.adapters.telegram.faults import is_group, rejected_token, says, translate
 from bot.adapters.telegram.reading import ADAPTER, Account
 from bot.adapters.telegram.receiving import ALLOWED, MARGIN, Patience, Poll, next_offset, offset_of, understand
 from bot.adapters.telegram.request import CALL_TIMEOUT, Request, Unclear
-from bot.adapters.telegram.sending import file_id, file_kind, keyboard, known_file, menus, number, parameters, toast
+from bot.adapters.telegram.sending import (
+    file_id,
+    file_kind,
+    keyboard,
+    known_file,
+    member,
+    mention,
+    menus,
+    number,
+    parameters,
+    toast,
+)
 from bot.adapters.telegram.webhook import Inbox, secret_for
-from bot.port import Command, Limits, Refused, Rendered, RetryLater, Sent, Undeliverable, Upload
+from bot.port import MOST_MENTIONED, Command, Limits, Refused, Rendered, RetryLater, Sent, Undeliverable, Upload
 from bot.types import Batch, ChatRef, File, MessageRef, Pressed
 
 log = structlog.get_logger()
@@ -33,6 +44,9 @@ meanwhile; a hundred at once would hold up every reply for the time they take.""
 
 QUICK = 0.5
 """A poll that comes back empty sooner than this many seconds did not wait, and is not repeated at once."""
+
+MOST_ASKED = 50
+"""How many people are looked for in a group before those are named who are there."""
 
 THREAD_GONE = ("message thread not found", "topic_deleted", "topic_id_invalid")
 FILE_UNKNOWN = ("wrong file identifier", "wrong remote file", "file_reference", "can't use file of type")
@@ -163,6 +177,8 @@ class Telegram:
         """Deliver a new message. Telegram knows no idempotency key: ``key`` is not used."""
         try:
             ready = parameters(chat, message, await self._username(message))
+            if message.mentions and is_group(chat):
+                message = replace(message, html=await self._with_mentions(chat, message))
             if chat.thread is None:
                 return await self._post(chat, message, ready)
             try:
@@ -173,6 +189,30 @@ class Telegram:
                 return await self._post(replace(chat, thread=None), message, ready)
         except TelegramError as error:
             raise translate(error, chat) from None
+
+    async def _with_mentions(self, chat: ChatRef, message: Rendered) -> str:
+        """The words, and the first names of those who are in the group, each a link to their account.
+
+        A bot cannot list a group's members, so each is asked for; what goes wrong here only names fewer.
+        """
+        named: list[str] = []
+        room = (self.limits.text if message.upload is None else self.limits.caption) - len(message.html) - 2
+        for account in message.mentions[:MOST_ASKED]:
+            try:
+                found = await self._request.call(
+                    "getChatMember", {"chat_id": number(chat.id), "user_id": number(account)}
+                )
+            except BadRequest:
+                continue  # who has never been there
+            except TelegramError:
+                break
+            name = member(found)
+            if name is None or (room := room - len(name) - 2) < 0:
+                continue
+            named.append(mention(account, name))
+            if len(named) == MOST_MENTIONED:
+                break
+        return "\n\n".join([message.html, ", ".join(named)]) if named else message.html
 
     async def _post(self, chat: ChatRef, message: Rendered, ready: dict[str, Any]) -> Sent:
         if message.upload is not None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 from urllib.parse import quote
 
@@ -84,6 +85,21 @@ def _button(button: Button, revision: int, position: int, username: str) -> dict
     if button.start is not None:
         return {"text": button.label, "url": f"https://t.me/{username}?start={quote(button.start, safe='')}"}
     return {"text": button.label, "callback_data": f"{revision}:{position}"}
+
+
+def member(answer: Any) -> str | None:
+    """The first name of somebody who is in the group, by the answer to ``getChatMember``; ``None`` of anybody else."""
+    user = answer.get("user") if isinstance(answer, dict) else None
+    if not isinstance(user, dict) or user.get("is_bot"):
+        return None
+    here = answer.get("status") in ("creator", "administrator", "member") or answer.get("is_member") is True
+    name = user.get("first_name")
+    return name if here and isinstance(name, str) and name.strip() else None
+
+
+def mention(account: str, name: str) -> str:
+    """A link to somebody's account, which rings for them."""
+    return f'<a href="tg://user?id={number(account)}">{escape(name)}</a>'
 
 
 def toast(note: str) -> str:

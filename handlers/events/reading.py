@@ -1,0 +1,412 @@
+"""Reading calendar files (RFC 5545): whatever they hold becomes entries, or a reason why it does not.
+
+Only the lines of VEVENTs that say something of use reach the library, so that neither nesting nor the rules of made-up
+time zones cost anything: zones are known by their name (IANA's, Windows', or with a maker's prefix).
+"""
+
+import hashlib
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from bot.types import T, Text
+from handlers.events.when import FURTHEST, USUAL_MINUTES
+from storage.events import moments
+from storage.events.importing import Date, Entry
+from storage.events.moments import instant
+from storage.events.planning import stored
+from storage.events.tables import LONGEST_FACT, LONGEST_PLACE, LONGEST_TEXT, LONGEST_TITLE
+
+if TYPE_CHECKING:
+    from icalendar import Event as Component
+
+MOST_ENTRIES = 50
+"""How many events and series of one file are taken."""
+
+MOST_DATES = 500
+"""How many dates they have together."""
+
+ENDLESS = timedelta(days=366)
+"""How far ahead a series without an end is taken."""
+
+LONGEST = 31 * 1440
+"""The longest event, in minutes."""
+
+OLDEST = timedelta(days=30 * 366)
+"""How long ago a series may have begun."""
+
+LONGEST_UID, LONGEST_RULE = 200, 300
+
+KNOWN = re.compile(
+    r"(?:UID|SEQUENCE|SUMMARY|DESCRIPTION|LOCATION|URL|CATEGORIES|CLASS|STATUS|DTSTART|DTEND|DURATION|RRULE|RDATE|EXDATE|"
+    r"RECURRENCE-ID)[;:]",
+    re.IGNORECASE,
+)
+COMMON = {"FREQ", "INTERVAL", "WKST", "COUNT", "UNTIL", "BYDAY", "BYMONTH"}
+PARTS = {
+    "DAILY": COMMON,
+    "WEEKLY": COMMON,
+    "MONTHLY": COMMON | {"BYMONTHDAY", "BYSETPOS"},
+    "YEARLY": COMMON | {"BYMONTHDAY", "BYSETPOS"},
+}
+"""The rules that are understood: once a day at most."""
+
+
+class NoCalendar(Exception):
+    """This is no calendar file."""
+
+
+class Unfit(Exception):
+    """An entry that cannot be taken; ``reason`` says why."""
+
+    def __init__(self, reason: Text) -> None:
+        super().__init__()
+        self.reason = reason
+
+
+@dataclass(slots=True)
+class Contents:
+    """What a file holds: what can be taken, what cannot and why, and how many events that are over.
+
+    ``cut`` are the titles of series that go on longer than is taken.
+    """
+
+    entries: list[Entry] = field(default_factory=list)
+    unfit: list[tuple[str, Text]] = field(default_factory=list)
+    cut: list[str] = field(default_factory=list)
+    over: int = 0
+
+
+def read(content: bytes, zone: ZoneInfo, now: datetime, topics: Mapping[str, Sequence[str]]) -> Contents:
+    """Read a file, for a lab with this clock. ``topics`` are what each topic may be called. Raises ``NoCalendar``."""
+    text = content.decode("utf-8-sig", errors="replace").replace("\x00", "")
+    if not re.match(r"\s*BEGIN:VCALENDAR\s", text, re.IGNORECASE):
+        raise NoCalendar
+    found = Contents()
+    masters: dict[str, Component] = {}
+    others: dict[str, list[Component]] = {}
+    for component in _components(text):
+        uid = _uid(component)
+        if "RECURRENCE-ID" in component:
+            others.setdefault(uid, []).append(component)
+        elif uid not in masters or _sequence(component) >= _sequence(masters[uid]):
+            masters[uid] = component
+    for uid, changes in others.items():
+        if uid not in masters:  # single dates of a series that is not here
+            masters[uid] = changes[-1]
+    dates = 0
+    for uid, master in masters.items():
+        title = _line(master, "SUMMARY", LONGEST_TITLE)
+        try:
+            entry = _entry(uid, master, others.get(uid, []), zone, now, topics, found)
+            if entry is None:
+                found.over += 1
+                continue
+            dates += len(entry.dates)
+            if len(found.entries) >= MOST_ENTRIES or dates > MOST_DATES:
+                raise Unfit(T("more than fits: {n} events, {dates} dates", n=MOST_ENTRIES, dates=MOST_DATES))
+            found.entries.append(entry)
+        except Unfit as unfit:
+            found.unfit.append((title, unfit.reason))
+    return found
+
+
+def _components(text: str) -> "Iterator[Component]":
+    """The VEVENTs directly in the calendar, one after the other, each with its useful lines only."""
+    depth, useful = 0, False
+    lines: list[str] | None = None
+    for line in re.split(r"\r\n|\r|\n", text):
+        name = line[:40].upper().rstrip()
+        if name.startswith("BEGIN:"):
+            depth += 1
+            if depth == 2 and name == "BEGIN:VEVENT":
+                lines = []
+        elif name.startswith("END:"):
+            if depth == 2 and lines is not None and (component := _component(lines)) is not None:
+                yield component
+            if depth == 2:
+                lines = None
+            depth = max(0, depth - 1)
+        elif depth == 2 and lines is not None:
+            useful = useful if line[:1] in (" ", "\t") else KNOWN.match(line) is not None
+            if useful:
+                lines.append(line)
+
+
+def _component(lines: Sequence[str]) -> "Component | None":
+    """A VEVENT as the library reads it; ``None`` for what nobody can read."""
+    from icalendar import Event as Component  # a library that only calendars need
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says when it guesses a zone
+        try:
+            read: Any = Component.from_ical("\r\n".join(["BEGIN:VEVENT", *lines, "END:VEVENT", ""]))
+        except Exception:  # whatever it is
+            return None
+    return read if isinstance(read, Component) else None
+
+
+def _entry(
+    uid: str,
+    master: "Component",
+    others: "Sequence[Component]",
+    zone: ZoneInfo,
+    now: datetime,
+    topics: Mapping[str, Sequence[str]],
+    found: Contents,
+) -> Entry | None:
+    """An event or a series; ``None`` when it is over."""
+    said = _words(master)
+    if not said["title"]:
+        raise Unfit(T("has no title"))
+    if _line(master, "CLASS", 20).upper() in ("PRIVATE", "CONFIDENTIAL"):
+        raise Unfit(T("is marked as private"))
+    begins, minutes = _times(master, zone)
+    cancelled = _cancelled(master)
+    dates: list[Date] = []
+    rule, clock = None, _clock(begins, zone)
+    first = begins.astimezone(clock).replace(tzinfo=None)
+    if "RDATE" in master:
+        raise Unfit(T("has dates outside of its rule"))
+    if "RRULE" not in master:
+        dates = [_date(first, clock, minutes, zone, cancelled)]
+    else:
+        rule, walls = _series(master, first, clock, now, found, said["title"])
+        first = walls[0] if walls else first
+        left_out = _days(master, "EXDATE", clock)
+        dates = [_date(on, clock, minutes, zone, cancelled) for on in walls if on.date() not in left_out]
+        dates = _with(dates, others, clock, zone, said)
+    dates = [each for each in dates if instant(_wall(each), zone) + timedelta(minutes=each.minutes) > now]
+    if not dates:
+        return None
+    if instant(_wall(dates[0]), zone) - now > FURTHEST:
+        raise Unfit(T("is more than three years away"))
+    return Entry(
+        uid=uid,
+        sequence=_sequence(master),
+        words=said,
+        dates=dates,
+        minutes=minutes,
+        topic=_topic(master, topics),
+        rule=rule,
+        zone=str(clock),
+        first=stored(first),
+    )
+
+
+def _wall(each: Date) -> datetime:
+    return datetime.fromisoformat(each.wall)
+
+
+def _date(on: datetime, clock: ZoneInfo, minutes: int, zone: ZoneInfo, cancelled: bool) -> Date:
+    local = instant(on, clock).astimezone(zone).replace(tzinfo=None)
+    return Date(stored(on), stored(local), minutes, cancelled)
+
+
+def _with(
+    dates: list[Date], others: "Sequence[Component]", clock: ZoneInfo, zone: ZoneInfo, said: Mapping[str, str]
+) -> list[Date]:
+    """The dates of a series, with those that are said otherwise by themselves (RFC 5545, 3.8.4.4)."""
+    by_day = {each.on[:10]: each for each in dates}
+    for other in sorted(others, key=_sequence):
+        for day in _days(other, "RECURRENCE-ID", clock):
+            if (planned := by_day.get(day.isoformat())) is None:
+                continue
+            begins, minutes = _times(other, zone)
+            local = begins.astimezone(zone).replace(tzinfo=None)
+            words = {name: value for name, value in _words(other).items() if value and value != said[name]}
+            by_day[day.isoformat()] = Date(planned.on, stored(local), minutes, _cancelled(other), words)
+    return list(by_day.values())
+
+
+# -- the rule -----------------------------------------------------------------------------------------------
+
+
+def _series(
+    master: "Component", first: datetime, clock: ZoneInfo, now: datetime, found: Contents, title: str
+) -> tuple[str, list[datetime]]:
+    """The rule from the first date on that is not over, counted, and its wall times."""
+    given: Any = master["RRULE"]
+    parts = {} if isinstance(given, list) else {str(name).upper(): values for name, values in given.items()}
+    frequency = str(parts.get("FREQ", [""])[0]).upper()
+    if not parts.keys() <= PARTS.get(frequency, set()):
+        raise Unfit(T("comes again by a rule that I do not know"))
+    local = now.astimezone(clock).replace(tzinfo=None)
+    if local - first > OLDEST:
+        raise Unfit(T("began too long ago"))
+    rule = ";".join(
+        f"{name}={','.join(str(value) for value in values)}"
+        for name, values in parts.items()
+        if name not in ("COUNT", "UNTIL")
+    )
+    if len(rule) > LONGEST_RULE:
+        raise Unfit(T("comes again by a rule that I do not know"))
+    ends = min(_end(parts, clock), max(first, local) + moments.LONGEST_SERIES - timedelta(days=1))
+    if not parts.keys() & {"COUNT", "UNTIL"}:
+        ends = min(ends, max(first, local) + ENDLESS)
+    count = int(parts["COUNT"][0]) if "COUNT" in parts else None
+    walls: list[datetime] = []
+    number = -1
+    try:
+        for number, wall in enumerate(moments.walls(rule, first)):
+            if (count is not None and number >= count) or wall > ends:
+                if wall <= _end(parts, clock) and (count is None or number < count):
+                    found.cut.append(title)
+                break
+            if wall <= local - timedelta(days=1):
+                continue
+            if len(walls) == moments.MOST_OCCURRENCES:
+                found.cut.append(title)
+                break
+            walls.append(wall)
+    except (ValueError, OverflowError):
+        raise Unfit(T("comes again by a rule that I do not know")) from None
+    if number < 0:
+        raise Unfit(T("never takes place"))
+    return f"{rule};COUNT={len(walls)}", walls
+
+
+def _end(parts: Mapping[str, Any], clock: ZoneInfo) -> datetime:
+    """The last wall time that UNTIL allows."""
+    if "UNTIL" not in parts:
+        return datetime(9999, 12, 31)  # noqa: DTZ001
+    until = parts["UNTIL"][0]
+    if not isinstance(until, datetime):
+        return datetime.combine(until, time.max)
+    return _naive(until, clock)
+
+
+def _days(component: "Component", name: str, clock: ZoneInfo) -> set[date]:
+    """The days of EXDATE or RECURRENCE-ID, on a series' clock; there is no more than one date a day."""
+    given: Any = component.get(name, [])
+    days: set[date] = set()
+    for value in given if isinstance(given, list) else [given]:
+        for each in getattr(value, "dts", [value]):
+            moment = _safely(each)
+            days.add(_naive(moment, clock).date() if isinstance(moment, datetime) else moment)
+    return days
+
+
+# -- times --------------------------------------------------------------------------------------------------
+
+
+def _safely(value: Any) -> Any:
+    """A date, time or length as the library has read it; what it could not read raises ``Unfit``."""
+    try:
+        return value.dt
+    except Exception:
+        raise Unfit(T("has a time that I cannot read")) from None
+
+
+def _times(component: "Component", zone: ZoneInfo) -> tuple[datetime, int]:
+    """The beginning (aware) and the length in minutes."""
+    if "DTSTART" not in component:
+        raise Unfit(T("has no time"))
+    first = _safely(component["DTSTART"])
+    whole_days = not isinstance(first, datetime)
+    try:
+        begins = _aware(component["DTSTART"], zone)
+        if "DTEND" in component:
+            lasts = _aware(component["DTEND"], zone) - begins
+        elif "DURATION" in component:
+            lasts = _safely(component["DURATION"])
+        else:
+            lasts = timedelta(days=1) if whole_days else timedelta(minutes=USUAL_MINUTES)
+        minutes = int(lasts / timedelta(minutes=1))
+        if whole_days:  # by the wall clock; the day on which the clocks change has another length
+            days = max(1, round(lasts / timedelta(days=1)))
+            ends = instant(datetime.combine(first + timedelta(days=days), time()), zone)
+            minutes = int((ends - begins.astimezone(UTC)) / timedelta(minutes=1))
+    except (TypeError, ValueError, OverflowError, AttributeError):
+        raise Unfit(T("has a time that I cannot read")) from None
+    if minutes < 0:
+        raise Unfit(T("ends before it begins"))
+    if minutes > LONGEST or begins.year > 9000:
+        raise Unfit(T("lasts too long, or is too far away"))
+    return begins, max(1, minutes)
+
+
+def _aware(value: Any, zone: ZoneInfo) -> datetime:
+    """A time with its zone; days and times without one are the lab's. Raises ``Unfit`` for a zone nobody knows."""
+    moment = _safely(value)
+    if not isinstance(moment, datetime):
+        return datetime.combine(moment, time(), zone)
+    if moment.tzinfo is not None:
+        return moment
+    if value.params.get("TZID"):
+        raise Unfit(T("has a time zone that I do not know: {zone}", zone=str(value.params["TZID"])[:60]))
+    return moment.replace(tzinfo=zone)
+
+
+def _naive(moment: datetime, clock: ZoneInfo) -> datetime:
+    return moment if moment.tzinfo is None else moment.astimezone(clock).replace(tzinfo=None)
+
+
+def _clock(begins: datetime, zone: ZoneInfo) -> ZoneInfo:
+    """The clock that a series goes by."""
+    key = getattr(begins.tzinfo, "key", None)
+    return zone if key is None else ZoneInfo(key)
+
+
+# -- words --------------------------------------------------------------------------------------------------
+
+
+def _words(component: "Component") -> dict[str, str]:
+    text = re.sub(r"\n{3,}", "\n\n", _text(component, "DESCRIPTION")).strip()
+    link = _text(component, "URL").strip()
+    return {
+        "title": _line(component, "SUMMARY", LONGEST_TITLE),
+        "text": text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1].rstrip()}…",
+        "place": _line(component, "LOCATION", LONGEST_PLACE),
+        "link": link if re.fullmatch(rf"https?://[^\s<>\"]{{3,{LONGEST_FACT - 10}}}", link) else "",
+    }
+
+
+def _text(component: "Component", name: str) -> str:
+    given: Any = component.get(name, "")
+    words = str(given[0] if isinstance(given, list) else given)
+    return re.sub(r"[^\S\n]", " ", words.replace("\r\n", "\n")).translate(_UNSEEN)
+
+
+_UNSEEN = dict.fromkeys((*range(9), *range(11, 32), *range(127, 160)))
+
+
+def _line(component: "Component", name: str, longest: int) -> str:
+    words = " ".join(_text(component, name).split())
+    return words if len(words) <= longest else f"{words[: longest - 1].rstrip()}…"
+
+
+def _cancelled(component: "Component") -> bool:
+    return _line(component, "STATUS", 20).upper() == "CANCELLED"
+
+
+def _topic(component: "Component", topics: Mapping[str, Sequence[str]]) -> str:
+    """The topic that its categories name, else the last."""
+    given: Any = component.get("CATEGORIES", [])
+    named = {
+        str(category).casefold()
+        for value in (given if isinstance(given, list) else [given])
+        for category in getattr(value, "cats", [value])
+    }
+    return next((key for key, labels in topics.items() if named & {*labels}), list(topics)[-1])
+
+
+def _sequence(component: "Component") -> int:
+    try:
+        given: Any = component.get("SEQUENCE", 0)
+        return min(max(0, int(given)), 2**31 - 1)
+    except Exception:
+        return 0
+
+
+def _uid(component: "Component") -> str:
+    """What the calendar calls it; made of what it says where it does not."""
+    uid = _text(component, "UID").strip()
+    if 1 <= len(uid) <= LONGEST_UID:
+        return uid
+    told = uid or "\n".join(component.to_ical().decode(errors="replace").splitlines())
+    return f"{hashlib.sha256(told.encode()).hexdigest()[:40]}@labbot"
