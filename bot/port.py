@@ -19,6 +19,7 @@ class Limits:
     under way at once, each to another chat, ``bulk_in_flight`` how many messages of broadcasts. ``upload`` and
     ``download`` are the largest files in bytes. ``begins`` tells that the bot may begin a private chat: its id is
     the person's until ``send`` raises ``Undeliverable`` with ``moved_to``. ``sign`` is what a command begins with.
+    ``polls`` tells that the messenger has polls of its own, as which ``Message.poll`` can be sent.
     """
 
     choices: int
@@ -35,6 +36,7 @@ class Limits:
     burst: int = 1
     begins: bool = False
     sign: str = "/"
+    polls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,8 @@ class Rendered:
     comes back in ``Pressed``. ``reply_to`` is the message this one answers; ``question`` asks the messenger to
     open its reply field for that message's author (Telegram's ForceReply). ``loud`` says that it should ring.
     ``numbered`` is how many choices stand in the words as numbered lines. ``recipient`` is the account whose private
-    chat it is for: a messenger on which others can come into such a chat does not say it to them.
+    chat it is for: a messenger on which others can come into such a chat does not say it to them. ``poll`` is how many
+    of the buttons can be chosen in the messenger's own poll that this is; an edit without buttons ends it.
     """
 
     html: str
@@ -80,6 +83,7 @@ class Rendered:
     upload: Upload | None = None
     numbered: int = 0
     recipient: str | None = None
+    poll: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
