@@ -16,7 +16,22 @@ from bot.metrics import Metrics
 from bot.port import Adapter, RetryLater, Undeliverable
 from bot.router import LARGEST_FILE, OUT_OF_DATE, Due, Router
 from bot.turn import Dialog, Here, Lab, Turn, You
-from bot.types import Batch, Edited, File, Garbled, Left, Moved, Pressed, Retracted, Said, T, Unreadable, Update
+from bot.types import (
+    Batch,
+    Edited,
+    Ended,
+    File,
+    Garbled,
+    Left,
+    Moved,
+    Pressed,
+    Retracted,
+    Said,
+    T,
+    Unreadable,
+    Update,
+    Voted,
+)
 from storage import conversation, outbox, people
 from storage.engine import Storage, Unavailable, database_failed, savepoint, serialise
 from storage.people import Role
@@ -324,6 +339,9 @@ class Dispatch:
                 outbox.chat_is_gone(connection, found.chat_id, "the chat is gone")
             return None
         new = found is None or found.person_id is None
+        nobody = update.actor.anonymous
+        if new and found is not None and isinstance(update, Retracted | Ended):
+            nobody, new = True, False  # a moderator, say: what they do in their room counts, whoever they are
         if new:
             if not self._addressed(connection, update, found):
                 return None
@@ -333,12 +351,12 @@ class Dispatch:
             conversation.set_active(connection, found.chat_id, True)
         if found.private and not update.private:  # somebody has been invited to what was a private chat
             conversation.open_up(connection, found.chat_id)
-        if found.private and update.private and found.owner != found.account_id and not update.actor.anonymous:
+        if found.private and update.private and found.owner != found.account_id and not nobody:
             # Somebody has come into a private chat, and whose it was has left: what waits is not for them.
             outbox.drop_waiting(connection, found.chat_id, "somebody else is there now")
             conversation.set_owner(connection, found.chat_id, found.account_id)
         chat = Here(found.chat_id, update.chat, update.private, found.locale, found.team)
-        if update.actor.anonymous:
+        if nobody:
             return Turn(connection, self.lab, now, chat=chat, update=update)
         assert found.person_id is not None and found.pseudonym is not None and found.role is not None
         if update.private and not found.latest:
@@ -363,11 +381,11 @@ class Dispatch:
                 if found is None or update.reply_to is None:
                     return False
                 return outbox.shown(connection, found.chat_id, update.reply_to.id) is not None
-            case Pressed():
+            case Pressed() | Voted():
                 if update.private or update.actor.anonymous or found is None:
                     return False  # in private, they have erased themselves
                 return outbox.shown(connection, found.chat_id, update.message.id) is not None
-            case Edited() | Retracted():
+            case Edited() | Retracted() | Ended():
                 return False
             case Garbled():
                 return update.private or found is not None

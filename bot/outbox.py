@@ -249,8 +249,8 @@ class Outbox:
         # The time as well: a database that begins anew counts its rows from one again.
         key = f"{row.id}.{row.version}.{row.queued_at.timestamp():.0f}"
         if row.external is None:
-            if row.html is None:
-                return None  # taken back before it was sent
+            if row.html is None or (row.poll is not None and row.choices is None):
+                return None  # taken back before it was sent, or over before it began
             sent = await self._send(chat, row, key)
             return sent.message.id
         target = MessageRef(chat, row.external)
@@ -296,7 +296,7 @@ class Outbox:
     ) -> Rendered:
         choices: list[list[Any]] = [] if row.choices is None else json.loads(row.choices)
         buttons: tuple[Button, ...] = ()
-        numbered = row.question or len(choices) > self.adapter.limits.choices
+        numbered = row.poll is None and (row.question or len(choices) > self.adapter.limits.choices)
         if not numbered:
             buttons = tuple(Button(label, url, start) for label, _, _, url, start in choices)
         upload = None
@@ -321,6 +321,7 @@ class Outbox:
             recipient=row.recipient,
             again=row.unsure > 0,
             mentions=mentions,
+            poll=row.poll,
         )
 
     def _retry(self, lane: Lane, row: Due, error: RetryLater) -> Outcome:

@@ -22,6 +22,7 @@ class Limits:
     under way at once, each to another chat, ``bulk_in_flight`` how many messages of broadcasts. ``upload`` and
     ``download`` are the largest files in bytes. ``begins`` tells that the bot may begin a private chat: its id is
     the person's until ``send`` raises ``Undeliverable`` with ``moved_to``. ``sign`` is what a command begins with.
+    ``polls`` tells that the messenger has polls of its own, as which ``Message.poll`` can be sent.
     """
 
     choices: int
@@ -38,6 +39,7 @@ class Limits:
     burst: int = 1
     begins: bool = False
     sign: str = "/"
+    polls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ class Rendered:
     chat it is for: a messenger on which others can come into such a chat does not say it to them. ``again`` says that
     its answer got lost once; if it gets lost again, nobody will know whether it has arrived. ``mentions`` are
     accounts to be named after the words, as far as they are in the group: ``MOST_MENTIONED`` at most, each under the
-    name that the messenger tells. Who is not there is not named, and only a new message names anybody.
+    name that the messenger tells. Who is not there is not named, and only a new message names anybody. ``poll`` is how
+    many of the buttons can be chosen in the messenger's own poll that this is; an edit without buttons ends it.
     """
 
     html: str
@@ -88,6 +91,7 @@ class Rendered:
     recipient: str | None = None
     again: bool = False
     mentions: tuple[str, ...] = ()
+    poll: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from bot.choices import chosen
 from bot.port import Command
 from bot.text import Catalogues
 from bot.turn import Registered, Turn, Where
-from bot.types import Choice, Edited, File, Garbled, Joined, Pressed, Retracted, Said, T, Text, Update
+from bot.types import Choice, Edited, Ended, File, Garbled, Joined, Pressed, Retracted, Said, T, Text, Update, Voted
 from storage import outbox, people, reactions
 from storage.people import Role
 
@@ -185,13 +185,26 @@ class Router:
         _put(self.singles, "garbled", handler)
         return handler
 
+    def voted(self, handler: Handler) -> Handler:
+        """``f(turn)`` takes an answer in the messenger's own poll that is ``turn.shown``."""
+        _put(self.singles, "voted", handler)
+        return handler
+
+    def ended(self, handler: Handler) -> Handler:
+        """``f(turn)`` hears that somebody has ended the messenger's own poll that is ``turn.shown``."""
+        _put(self.singles, "ended", handler)
+        return handler
+
     def edited(self, handler: Callable[[Turn, str], bool]) -> Callable[[Turn, str], bool]:
         """``f(turn, text)`` takes the new text of a message; True when the message was its own."""
         self.edits.append(handler)
         return handler
 
     def retracted(self, handler: Callable[[Turn], bool]) -> Callable[[Turn], bool]:
-        """``f(turn)`` hears of a message that was taken back; True when the message was its own."""
+        """``f(turn)`` hears of a message that was taken back; True when the message was its own.
+
+        Whoever has taken it back may be nobody we know (``turn.known``).
+        """
         self.retractions.append(handler)
         return handler
 
@@ -278,6 +291,10 @@ class Router:
                 self._pressed(turn, update)
             case Edited():
                 any(handler(turn, update.text) for handler in self.edits)
+            case Voted() | Ended():
+                turn.shown = outbox.shown(turn.connection, turn.chat.id, update.message.id)
+                if turn.shown is not None and turn.shown.poll is not None:
+                    self.singles["voted" if isinstance(update, Voted) else "ended"](turn)
             case Retracted():
                 if not self._undo(turn, update):
                     any(handler(turn) for handler in self.retractions)
@@ -386,6 +403,8 @@ class Router:
 
     def _undo(self, turn: Turn, retracted: Retracted) -> bool:
         """A reaction is taken back: do what undoes it. False when it was no reaction of this person's to us."""
+        if not turn.known:
+            return False
         external = retracted.message.id
         found = reactions.take_back(turn.connection, turn.chat.id, external, turn.person.id)
         if found is None:

@@ -174,6 +174,11 @@ class Turn:
         """The message that was said, edited or pressed, as its messenger calls it."""
         return getattr(self.update, "message", None)
 
+    @property
+    def known(self) -> bool:
+        """Whether this turn is about a person: not of whoever has only taken something back, or ended it."""
+        return self._person is not None
+
     def may(self, role: Role) -> bool:
         """Whether this person has this role, or one above it."""
         return self.person.role.covers(role)
@@ -385,7 +390,8 @@ class Turn:
         words, limits = self.lab.catalogues[locale], self.lab.limits[adapter]
         labels, stored = _stored(message.choices, words)
         # A question in a group opens the reply field, which leaves no room for buttons.
-        return fit(self._worded(message, words, limits), labels, 0 if question else limits.choices, limits.text), stored
+        most = len(labels) if message.poll is not None else 0 if question else limits.choices
+        return fit(self._worded(message, words, limits), labels, most, limits.text), stored
 
     def _worded(self, message: Message, words: Catalogue, limits: Limits) -> str:
         """The words of a message, with commands as this messenger's people write them."""
@@ -463,6 +469,7 @@ class Turn:
                     if message.mentions is None or not last
                     else json.dumps([message.mentions.who, list(message.mentions.args)]),
                     "subject": message.subject if last else None,
+                    "poll": message.poll if last else None,
                     "version": 1,
                     "state": outbox.PENDING,
                     "unsure": 0,

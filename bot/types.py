@@ -108,6 +108,27 @@ class Pressed(Happened):
 
 
 @dataclass(frozen=True, slots=True)
+class Voted(Happened):
+    """Somebody answered in the messenger's own poll that one of the bot's messages is (see ``Message.poll``).
+
+    ``positions`` (from 0) are what they chose, in their order and as often as they said it; none takes back what they
+    chose before, and ``None`` is an answer that makes no sense. ``at`` is when it was sent: of several answers the
+    latest counts. It can be taken back: that comes as ``Retracted`` with the id ``mark``.
+    """
+
+    message: MessageRef
+    positions: tuple[int, ...] | None
+    mark: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended(Happened):
+    """Somebody who may has ended the messenger's own poll that one of the bot's messages is."""
+
+    message: MessageRef
+
+
+@dataclass(frozen=True, slots=True)
 class Edited(Happened):
     """Somebody changed a message they had written; ``text`` is the whole new text."""
 
@@ -154,7 +175,7 @@ class Unreadable:
     error: str
 
 
-Update = Said | Pressed | Edited | Retracted | Garbled | Joined | Left | Moved
+Update = Said | Pressed | Voted | Ended | Edited | Retracted | Garbled | Joined | Left | Moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +316,9 @@ class Message:
     """What we say: a text, the choices under it, and a file if there is one.
 
     ``subject`` names the thing a message shows ("idea:42"), so that its copies can be found and kept true. The text
-    is whole without the ``mentions``: a messenger adds those of them who are in the group.
+    is whole without the ``mentions``: a messenger adds those of them who are in the group. ``poll`` makes it the
+    messenger's own poll (``Limits.polls``) with the text as its question: so many of the choices can be made in it,
+    and without choices it is over.
     """
 
     text: Text
@@ -303,3 +326,4 @@ class Message:
     subject: str | None = None
     attachment: Attachment | None = None
     mentions: Mentions | None = None
+    poll: int | None = None

@@ -31,7 +31,7 @@ from storage.ideas import Comment, Follow, Idea, Support
 from storage.linking import Link
 from storage.outbox import Outbox
 from storage.people import Account, Attempt, Group, NameTaken, NameUnfit, Person, Role
-from storage.polls.tables import Ballot, Elector, Poll, PollPlace, Proposal
+from storage.polls.tables import Ballot, Elector, Poll, PollAnswer, PollPlace, Proposal
 from storage.reactions import Reaction
 
 router = Router()
@@ -353,6 +353,7 @@ EXPORTED: dict[str, tuple[type[SQLModel], Callable[[int], Any]]] = {
     "poll": (Poll, lambda person: col(Poll.author_id) == person),
     "poll_place": (PollPlace, lambda person: col(PollPlace.chat_id).in_(erasure.private_chats(person))),
     "ballot": (Ballot, lambda person: col(Ballot.person_id) == person),
+    "poll_answer": (PollAnswer, lambda person: col(PollAnswer.person_id) == person),
     "elector": (Elector, lambda person: col(Elector.person_id) == person),
     "proposal": (Proposal, lambda person: col(Proposal.person_id) == person),
     "rsvp": (Rsvp, lambda person: col(Rsvp.person_id) == person),

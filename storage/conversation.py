@@ -54,7 +54,8 @@ class Chat(SQLModel, table=True):
 
     ``account_id`` is its person's account when it is private; a private chat without one belonged to somebody
     who has erased themselves, and goes as soon as their goodbye is delivered. ``latest`` marks the private chat
-    its person has used last: there they are told what they have not asked for.
+    its person has used last: there they are told what they have not asked for. ``mirrors`` is set where polls shall
+    stand as the messenger's own, too.
     """
 
     __table_args__ = (
@@ -73,6 +74,7 @@ class Chat(SQLModel, table=True):
     team: bool = False
     latest: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
     thread: str | None = None
+    mirrors: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
     created_at: datetime
 
 

@@ -20,7 +20,7 @@ from storage.linking import Link
 from storage.outbox import Outbox
 from storage.people import Account, Attempt, Person
 from storage.polls import asking, voting
-from storage.polls.tables import Elector, Proposal
+from storage.polls.tables import Elector, PollAnswer, Proposal
 from storage.reactions import Reaction
 
 Rule = Callable[[Session, int, bool], None]
@@ -176,6 +176,10 @@ def _ballots(session: Session, person_id: int, _keep: bool) -> None:
     overwrite_deleted(session.connection())
 
 
+def _poll_answers(session: Session, person_id: int, _keep: bool) -> None:
+    session.execute(delete(PollAnswer).where(col(PollAnswer.person_id) == person_id))
+
+
 def _electors(session: Session, person_id: int, _keep: bool) -> None:
     session.execute(delete(Elector).where(col(Elector.person_id) == person_id))
 
@@ -211,6 +215,7 @@ RULES: dict[str, Rule | str] = {
     "comment": _comments,
     "idea": _ideas,
     "ballot": _ballots,
+    "poll_answer": _poll_answers,
     "elector": _electors,
     "proposal": _proposals,
     "poll": _polls,

@@ -26,7 +26,9 @@ class Outbox(SQLModel, table=True):
     ``version`` counts what we wanted to show; a delivery ends the row only if that has not changed meanwhile, so
     many changes are delivered as one. ``external`` is the messenger's id of it: without one it is sent, with one
     it is edited, and with one but no ``html`` it is taken away. ``mentions`` says which people it names when it is
-    sent, not who they are. Once delivered, its words are forgotten; its choices stay as long as they can be pressed.
+    sent, not who they are. ``poll`` is how many of its choices can be chosen in the messenger's own poll that it is;
+    without choices that is over, since ``queued_at``. Once delivered, its words are forgotten; its choices stay as
+    long as they can be pressed.
     """
 
     __table_args__ = (
@@ -54,6 +56,7 @@ class Outbox(SQLModel, table=True):
     attachment: str | None = None
     mentions: str | None = None
     subject: str | None = None
+    poll: int | None = None
     version: int = 1
     external: str | None = None
     state: str = PENDING
@@ -80,13 +83,18 @@ account_table = table_of(Account)
 
 
 class Shown(NamedTuple):
-    """A message of ours with choices: what each means, and whom it asks (``None``: everybody there)."""
+    """A message of ours with choices: what each means, and whom it asks (``None``: everybody there).
+
+    ``poll`` is set when it is the messenger's own poll: one without choices has been over since ``wanted_at``.
+    """
 
     id: int
     choices: str | None
     revision: int
     person_id: int | None
     subject: str | None
+    poll: int | None
+    wanted_at: datetime
 
 
 _SHOWN = select(
@@ -95,6 +103,8 @@ _SHOWN = select(
     outbox_table.c.revision,
     outbox_table.c.person_id,
     outbox_table.c.subject,
+    outbox_table.c.poll,
+    outbox_table.c.queued_at,
 )
 _SHOWN_AS = _SHOWN.where(outbox_table.c.chat_id == bindparam("chat"), outbox_table.c.external == bindparam("external"))
 _SHOWN_LAST = (
@@ -223,6 +233,13 @@ def revise_all(connection: Connection, wanted: Sequence[tuple[int, str | None, s
         connection.execute(_REVISE, rows)
 
 
+def end_poll(connection: Connection, row: int, at: datetime) -> None:
+    """The messenger's own poll that a message is has been ended there; of several ends the earliest counts."""
+    earlier = outbox_table.c.choices.is_not(None) | (outbox_table.c.queued_at > at)
+    ended = update(outbox_table).where(outbox_table.c.id == row, earlier)
+    connection.execute(ended.values(choices=None, queued_at=at))
+
+
 def take_back_news(connection: Connection, chats: Any) -> None:
     """What was to be told to many and has not been sent shall not arrive any more in these chats (ids, or a query)."""
     connection.execute(
@@ -257,6 +274,7 @@ class Due(NamedTuple):
     revision: int
     attachment: str | None
     mentions: str | None
+    poll: int | None
     version: int
     external: str | None
     unsure: int
@@ -279,6 +297,7 @@ _DUE = (
         outbox_table.c.revision,
         outbox_table.c.attachment,
         outbox_table.c.mentions,
+        outbox_table.c.poll,
         outbox_table.c.version,
         outbox_table.c.external,
         outbox_table.c.unsure,

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -28,9 +28,10 @@ from storage import conversation, erasure
 from storage.conversation import chat_table
 from storage.engine import Storage, session_in
 from storage.people import Person, Role, arrive
-from storage.polls import asking, voting
+from storage.polls import asking, mirroring, voting
 from storage.polls.asking import CannotAdd, Draft, reminder
 from storage.polls.counting import EACH, RANKED, Content, Kind, Result, is_valid
+from storage.polls.mirroring import Source
 from storage.polls.tables import Audience, Secrecy, ballot_table, key_table, place_table, secret_table
 from storage.polls.voting import Closed, Unfit
 
@@ -440,10 +441,20 @@ def ballots(kind: Kind) -> list[Content]:
     return [content for content in candidates if is_valid(kind, content, OPTIONS, MOST)]
 
 
+class Given(NamedTuple):
+    """An answer in a mirrored poll: when it was sent, in which order it came, what it says, and its id."""
+
+    at: datetime
+    order: int
+    content: Content | None
+    mark: str | None
+
+
 class Polling(RuleBasedStateMachine):
     """People vote, change, withdraw, link, unlink, leave; polls open and close; the bot is restarted.
 
     ``box`` is what must be true: each open poll's ballots by person. ``counted`` is what a closed poll's were.
+    ``given`` is all that people have answered in the polls that also stand as the messenger's own.
     """
 
     url: str
@@ -460,6 +471,9 @@ class Polling(RuleBasedStateMachine):
         self.box: dict[int, dict[int, tuple[Content, datetime]]] = {}
         self.counted: dict[int, list[Content]] = {}
         self.destroyed: list[bytes] = []
+        self.given: dict[int, dict[int, list[Given]]] = {}
+        self.order = itertools.count()
+        self.group = 0
 
     def run(self, job: Callable[[Connection], R]) -> R:
         return self.loop.run_until_complete(self.storage.run(job))
@@ -469,9 +483,13 @@ class Polling(RuleBasedStateMachine):
         def job(connection: Connection) -> list[int]:
             for table in reversed(SQLModel.metadata.sorted_tables):
                 connection.execute(delete(table))
+            conversation.open_chat(connection, "memory", "g", private=False, locale="de", account_id=None, now=NOW)
             return some_people(connection, 5)
 
         self.people = self.run(job)
+        self.group = self.run(lambda connection: connection.execute(select(chat_table.c.id)).scalar_one())
+        self.ask(Kind.SEVERAL, Secrecy.OPEN, 0)
+        self.begin_mirror(*self.box)
 
     @rule(kind=KINDS, secrecy=st.sampled_from(list(Secrecy)), author=st.integers(0, 4))
     def ask(self, kind: Kind, secrecy: Secrecy, author: int) -> None:
@@ -488,6 +506,9 @@ class Polling(RuleBasedStateMachine):
     def vote(self, data: st.DataObject) -> None:
         number, person = self.chosen(data, self.box)
         content = data.draw(st.sampled_from(ballots(self.kinds[number])))
+        if number in self.given:
+            self.answer(number, person, content, self.now)
+            return
         new = self.run(lambda connection: voting.vote(connection, number, person, content, self.now))
         assert new == (person not in self.box[number])
         self.box[number][person] = (content, self.now)
@@ -496,8 +517,74 @@ class Polling(RuleBasedStateMachine):
     @rule(data=st.data())
     def withdraw(self, data: st.DataObject) -> None:
         number, person = self.chosen(data, self.box)
+        if number in self.given:
+            self.answer(number, person, None, self.now)
+            return
         had = self.run(lambda connection: voting.withdraw(connection, number, person, self.now))
         assert had == (self.box[number].pop(person, None) is not None)
+
+    @precondition(lambda self: any(self.can_mirror(number) for number in self.box))
+    @rule(data=st.data())
+    def mirror(self, data: st.DataObject) -> None:
+        """From now on it also stands as the messenger's own; the ballots so far stay."""
+        self.begin_mirror(
+            data.draw(st.sampled_from([number for number in sorted(self.box) if self.can_mirror(number)]))
+        )
+
+    def begin_mirror(self, number: int) -> None:
+        self.run(lambda connection: mirroring.begin(connection, number))
+        self.given[number] = {
+            person: [Given(at, next(self.order), content, None)] for person, (content, at) in self.box[number].items()
+        }
+
+    def can_mirror(self, number: int) -> bool:
+        return (
+            self.kinds[number] in (Kind.SINGLE, Kind.SEVERAL) and not self.secret[number] and number not in self.given
+        )
+
+    @precondition(lambda self: self.given)
+    @rule(data=st.data(), ago=st.integers(0, 3), positions=st.none() | st.lists(st.integers(0, 3), max_size=3))
+    def answer_in_the_messengers_own(self, data: st.DataObject, ago: int, positions: list[int] | None) -> None:
+        """One choice, several, too many, unknown ones, or none; some come after others that were sent later."""
+        number, person = self.chosen(data, self.given)
+        most = MOST if self.kinds[number] is Kind.SEVERAL else 1
+        content = mirroring.selected(positions, OPTIONS, most)
+        self.answer(number, person, content, self.now - timedelta(seconds=ago), f"${next(self.order)}")
+
+    def answer(self, number: int, person: int, content: Content | None, at: datetime, mark: str | None = None) -> None:
+        source = None if mark is None else Source(self.group, mark)
+        counts = self.run(lambda connection: mirroring.answer(connection, number, person, content, at, source))
+        self.given[number].setdefault(person, []).append(Given(at, next(self.order), content, mark))
+        self.settle(number, person)
+        assert counts == self.box[number].get(person, (None,))[0]
+
+    def settle(self, number: int, person: int) -> None:
+        """The latest answer is the ballot."""
+        latest = max(self.given[number].get(person, []), default=None, key=lambda given: given[:2])
+        self.box[number].pop(person, None)
+        if latest is not None and latest.content is not None:
+            self.box[number][person] = (latest.content, latest.at)
+
+    @precondition(lambda self: any(one.mark for polls in self.given.values() for all in polls.values() for one in all))
+    @rule(data=st.data())
+    def redact(self, data: st.DataObject) -> None:
+        """An answer in the messenger's own poll is taken back; perhaps of somebody who has become another since."""
+        number, person, given = data.draw(
+            st.sampled_from(
+                [
+                    (number, person, one)
+                    for number, people in self.given.items()
+                    for person, all_ in people.items()
+                    for one in all_
+                    if one.mark is not None
+                ]
+            )
+        )
+        assert given.mark is not None
+        source = Source(self.group, given.mark)
+        self.run(lambda connection: mirroring.take_back(connection, source, self.now))
+        self.given[number][person].remove(given)
+        self.settle(number, person)
 
     @precondition(lambda self: self.counted)
     @rule(data=st.data())
@@ -517,17 +604,28 @@ class Polling(RuleBasedStateMachine):
             tags = select(secret_table.c.tag).where(secret_table.c.poll_id == number)
             traces = [*connection.execute(key).scalars(), *connection.execute(tags).scalars()]
             assert voting.close(connection, number, self.now)
+            mirroring.end(connection, number)
             return traces
 
         self.destroyed += self.run(job)
         self.counted[number] = [content for content, _ in self.box.pop(number).values()]
+        self.given.pop(number, None)
 
     @precondition(lambda self: len(self.people) > 1)
     @rule(data=st.data())
     def link(self, data: st.DataObject) -> None:
         one, other = data.draw(st.permutations(self.people))[:2]
         self.now += timedelta(seconds=1)
-        self.run(lambda connection: voting.merge(connection, one, other, self.now))
+
+        def job(connection: Connection) -> None:
+            mirroring.merge(connection, one, other, self.now)
+            voting.merge(connection, one, other, self.now)
+
+        self.run(job)
+        for number, people in self.given.items():
+            people[other] = people.get(other, []) + people.pop(one, [])
+            self.box[number].pop(one, None)
+            self.settle(number, other)
         for cast in self.box.values():
             theirs = cast.pop(one, None)
             if theirs is not None and (other not in cast or theirs[1] > cast[other][1]):
@@ -562,6 +660,8 @@ class Polling(RuleBasedStateMachine):
         self.people.remove(person)
         for cast in self.box.values():
             cast.pop(person, None)
+        for people in self.given.values():
+            people.pop(person, None)
 
     @rule()
     def restart(self) -> None:

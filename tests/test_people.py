@@ -21,7 +21,7 @@ from storage.events.tables import State
 from storage.outbox import Outbox
 from storage.people import Account, Person, Role
 from storage.polls import asking as polls
-from storage.polls import voting
+from storage.polls import mirroring, voting
 from storage.polls.asking import Draft
 from storage.polls.tables import Secrecy
 from tests.conftest import Community, Resident
@@ -609,6 +609,9 @@ def takes_part_in_polls(session: Session, name: str) -> None:
         number = polls.ask(connection, draft, person, now, ZoneInfo("UTC"))
         polls.place(connection, number, chat)
         voting.vote(connection, number, person, (1,), now)
+        if secrecy is Secrecy.OPEN:
+            mirroring.begin(connection, number)
+            mirroring.answer(connection, number, person, (0,), now, mirroring.Source(chat, "$answer"))
         polls.propose(session, number, person, "Thu", now)
 
 

@@ -6,6 +6,7 @@ from bot.router import Router
 from bot.turn import Turn, Where
 from bot.types import Choice, Lines, T, Text
 from handlers.announcements.words import CANCEL, topic_of
+from handlers.polls.mirroring import switch
 from storage.announcements import subscribing
 from storage.announcements.subscribing import Often
 from storage.announcements.writing import GENERAL
@@ -144,7 +145,8 @@ def show_room(turn: Turn) -> None:
         T("{topic}: {state}", topic=topic_of(turn, topic), state=T("yes") if topic in heard else T("no"))
         for topic in listed
     ]
-    turn.replace(Lines(lines), *(Choice(topic_of(turn, topic), "room.hear", (topic,)) for topic in listed))
+    hearing = (Choice(topic_of(turn, topic), "room.hear", (topic,)) for topic in listed)
+    turn.replace(Lines(lines), *hearing, *switch(turn))
 
 
 @router.press("room.hear")

@@ -87,7 +87,7 @@ def edited(turn: Turn, text: str) -> bool:
 @router.retracted
 def retracted(turn: Turn) -> bool:
     """Taking back the message an idea was written in withdraws the idea, or drops the draft."""
-    if turn.message is None:
+    if turn.message is None or not turn.known:
         return False
     if turn.data.get("source") == turn.message.id:
         cancel(turn)

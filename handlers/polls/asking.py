@@ -9,6 +9,7 @@ from bot.turn import Turn
 from bot.types import Choice, T
 from handlers.polls import reading
 from handlers.polls.drafting import TEMPLATES, ask_closing, begin, drafted, fingerprint, in_draft, preview, trouble
+from handlers.polls.mirroring import mirror
 from handlers.polls.reading import Unclear
 from handlers.polls.voting import show
 from handlers.polls.words import (
@@ -56,6 +57,7 @@ def ask_at_once(turn: Turn, text: str) -> None:
     number = asking.ask(turn.connection, draft, turn.person.id, turn.now, turn.words.zone)
     asking.place(turn.connection, number, turn.chat.id)
     show(turn, str(number))
+    mirror(turn, number, turn.chat.id)
 
 
 def put_here(turn: Turn, number: str) -> None:
@@ -68,6 +70,7 @@ def put_here(turn: Turn, number: str) -> None:
     else:
         asking.place(turn.connection, number_of(poll), turn.chat.id)
         show(turn, number)
+        mirror(turn, number_of(poll), turn.chat.id)
 
 
 # -- posting, and asking again ------------------------------------------------------------------------------
@@ -105,6 +108,7 @@ def post(turn: Turn, seen: str) -> None:
         assert poll is not None
         asking.place(turn.connection, number, chat)
         turn.tell(chat, card(turn, poll, draft.options, False))
+        mirror(turn, number, chat)
 
 
 @router.press("poll.again")

@@ -12,11 +12,12 @@ from handlers.polls.words import (
     closed_with,
     gone,
     may_decide,
+    mirrored,
     number_of,
     turnout,
 )
 from storage import conversation, outbox
-from storage.polls import asking, voting
+from storage.polls import asking, mirroring, voting
 from storage.polls.counting import Kind
 from storage.polls.tables import LONGEST_OUTCOME, Poll, Secrecy, Status
 from storage.polls.voting import Rules
@@ -60,6 +61,9 @@ def close_now(turn: Turn, number: int) -> bool:
     assert poll is not None
     if poll.secrecy == Secrecy.SECRET:
         forget_traces(turn, number)
+    mirroring.end(turn.connection, number)
+    over = Message(T("#{number} is closed.", number=str(number)))
+    turn.edit_everywhere(mirrored(number), lambda _private: over, live=False)
     places = asking.places(turn.connection, number)
     turn.tell_all(places, result(turn, poll))
     if poll.voters:

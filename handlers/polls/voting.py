@@ -1,5 +1,6 @@
 """Voting: by press, by number, by command, and ballots that take more than one press."""
 
+from datetime import datetime
 from typing import Any
 
 from bot.router import Router
@@ -19,7 +20,7 @@ from handlers.polls.words import (
     said,
     typed,
 )
-from storage.polls import asking, voting
+from storage.polls import asking, mirroring, voting
 from storage.polls.counting import EACH, MOST_RESISTANCE, NO, OBJECT, ONE_PRESS, RANKED, YES, Content, Kind
 from storage.polls.tables import LONGEST_REASON, Poll, Results, Secrecy
 from storage.polls.voting import Closed, Rules, Unfit
@@ -82,20 +83,32 @@ def press(turn: Turn, number: str, option: str) -> None:
 def cast(turn: Turn, poll: Rules, content: Content, reason: str = "") -> bool:
     """Put the ballot into the box, and say that it counts; of a secret one no word of what it says is kept."""
     try:
-        voting.vote(turn.connection, poll.id, turn.person.id, content, turn.now, reason)
+        if poll.mirrored:
+            counts = mirroring.answer(turn.connection, poll.id, turn.person.id, content, sent_at(turn))
+        else:
+            voting.vote(turn.connection, poll.id, turn.person.id, content, turn.now, reason)
+            counts = content
     except Closed:
         turn.toast(T("Poll #{number} is closed.", number=str(poll.id)))
         return False
     except Unfit:
         turn.toast(typed(poll.kind))
         return False
-    answer(turn, poll, content)
+    answer(turn, poll, counts)
     close_if_all_have_voted(turn, poll)
     return True
 
 
-def answer(turn: Turn, poll: Rules, content: Content) -> None:
+def sent_at(turn: Turn) -> datetime:
+    """When somebody has voted: where they may answer in the messenger's own poll, too, the order of both counts."""
+    return turn.now if turn.update is None else min(turn.update.at, turn.now)
+
+
+def answer(turn: Turn, poll: Rules, content: Content | None) -> None:
     number = str(poll.id)
+    if content is None:  # by a later answer in the messenger's own poll
+        turn.toast(T("You have not voted in #{number}.", number=number))
+        return
     if poll.secrecy is Secrecy.SECRET:
         note(turn, poll, T("Your vote in #{number} is in the box.", number=number))
         return
@@ -118,7 +131,12 @@ def withdraw(turn: Turn, number: str) -> None:
     poll = votable(turn, number)
     if poll is None:
         return
-    if voting.withdraw(turn.connection, poll.id, turn.person.id, turn.now):
+    if poll.mirrored:
+        had = voting.own(turn.connection, poll, turn.person.id) is not None
+        mirroring.answer(turn.connection, poll.id, turn.person.id, None, sent_at(turn))
+    else:
+        had = voting.withdraw(turn.connection, poll.id, turn.person.id, turn.now)
+    if had:
         note(turn, poll, T("Your vote in #{number} is taken back.", number=number))
     else:
         note(turn, poll, T("You have not voted in #{number}.", number=number))

@@ -136,6 +136,11 @@ def subject(number: int) -> str:
     return f"poll:{number}"
 
 
+def mirrored(number: int) -> str:
+    """What the messages are found by as which a poll stands in the messenger's own."""
+    return f"mirror:{number}"
+
+
 def payload(poll: Poll) -> str:
     """What opens a poll in the private chat; its last part cannot be guessed."""
     return f"poll_{poll.id}_{poll.link}"

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Index
+from sqlalchemy import Index, UniqueConstraint, false
 from sqlmodel import Field, SQLModel
 
 from storage.conversation import partial, table_of
@@ -61,7 +61,8 @@ class Poll(SQLModel, table=True):
     ``link`` is the unguessable part of its deep link: who has it was in a group where the poll stands. ``stale`` is
     true while its copies show less than the database knows. ``remind_at`` is when those who have not voted are
     reminded, and ``reminded`` the last person who was. ``result`` is what ``counting.Result`` stores at the close.
-    ``outcome`` is what happens now, in somebody's words.
+    ``outcome`` is what happens now, in somebody's words. ``mirrored`` is true once it has stood somewhere as the
+    messenger's own, too: then all that people answer is kept until the close (``PollAnswer``).
     """
 
     __table_args__ = (
@@ -96,6 +97,7 @@ class Poll(SQLModel, table=True):
     closed_at: datetime | None = None
     result: str | None = None
     outcome: str | None = None
+    mirrored: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
 
 
 class PollOption(SQLModel, table=True):
@@ -147,6 +149,30 @@ class Ballot(SQLModel, table=True):
     person_id: int = Field(foreign_key="person.id", primary_key=True, index=True)
     content: str
     reason: str = ""
+    at: datetime
+
+
+class PollAnswer(SQLModel, table=True):
+    """What somebody has answered in an open poll that is mirrored; the latest one is their ballot.
+
+    ``external`` is what the messenger calls an answer in its own poll, in the chat where that stands; both are ``None``
+    for one that was given by number. ``content`` is as in ``Ballot``, or ``None`` where nothing was chosen. ``at`` is
+    when it was sent, by the messenger's own clock.
+    """
+
+    __tablename__ = "poll_answer"
+    __table_args__ = (
+        UniqueConstraint("chat_id", "external"),
+        Index("ix_poll_answer_poll_id_person_id", "poll_id", "person_id"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    poll_id: int = Field(foreign_key="poll.id")
+    person_id: int = Field(foreign_key="person.id", index=True)
+    chat_id: int | None = Field(default=None, foreign_key="chat.id")
+    external: str | None = None
+    content: str | None = None
     at: datetime
 
 
@@ -211,6 +237,7 @@ place_table = table_of(PollPlace)
 elector_table = table_of(Elector)
 proposal_table = table_of(Proposal)
 ballot_table = table_of(Ballot)
+answer_table = table_of(PollAnswer)
 key_table = table_of(BallotKey)
 secret_table = table_of(SecretBallot)
 loose_table = table_of(LooseBallot)

@@ -56,6 +56,7 @@ class Rules(NamedTuple):
     until_all: bool
     author_id: int | None
     closes_at: datetime | None
+    mirrored: bool
 
     def is_over(self, now: datetime) -> bool:
         """Whether nobody can vote any more: from the second of closing on, even if nobody has closed it yet."""
@@ -75,7 +76,7 @@ _RULES = select(
         poll_table.c[name]
         for name in (
             "id", "kind", "secrecy", "status", "audience", "named", "options", "most", "until_all", "author_id",
-            "closes_at",
+            "closes_at", "mirrored",
         )
     )
 ).where(poll_table.c.id == bindparam("poll"))  # fmt: skip

@@ -102,6 +102,7 @@ class Matrix:
             burst=max(1, burst - SPARED),
             begins=True,
             sign="!",
+            polls=True,
         )
         self._login = login
         self._folder = folder
@@ -206,6 +207,9 @@ class Matrix:
     async def send(self, chat: ChatRef, message: Rendered, key: str) -> Sent:
         """Deliver a new message. ``key`` is its transaction id: sent again, it is the same event."""
         here, room = await self._at(chat, message.recipient)
+        if message.poll is not None:
+            id = await self._put(here, room, sending.POLL_START, sending.poll(chat, message), key)
+            return Sent(MessageRef(chat, id))
         answered = None if message.reply_to is None else self._authors.get(message.reply_to)
         content = sending.message(chat, message, room, answered)
         file = None
@@ -219,8 +223,11 @@ class Matrix:
         return Sent(MessageRef(chat, id), file)
 
     async def edit(self, target: MessageRef, message: Rendered, key: str) -> None:
-        """Change a delivered message."""
+        """Change a delivered message. A poll that people have answered in can only be ended."""
         here, room = await self._at(target.chat, message.recipient)
+        if message.poll is not None:
+            await self._put(here, room, sending.POLL_END, sending.poll_end(target.id, message), key)
+            return
         await self._put(here, room, "m.room.message", sending.change(target.id, message), key)
 
     async def retract(self, target: MessageRef) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from bot.adapters.matrix.rooms import Room
 from bot.adapters.matrix.values import fields, text
-from bot.types import Actor, ChatRef, Edited, File, MessageRef, Pressed, Retracted, Said, Update
+from bot.types import Actor, ChatRef, Edited, Ended, File, MessageRef, Pressed, Retracted, Said, Update, Voted
 
 ADAPTER = "matrix"
 
@@ -17,10 +17,18 @@ FILES = ("m.image", "m.file", "m.audio", "m.video")
 KEYCAPS = {f"{digit}\u20e3": digit - 1 for digit in range(1, 10)} | {"\U0001f51f": 9}
 """The reactions that mean a number, without the variation selector that some clients leave out, and its position."""
 
+POLL_RESPONSE = ("m.poll.response", "org.matrix.msc3381.poll.response")
+POLL_END = ("m.poll.end", "org.matrix.msc3381.poll.end")
+"""Answers in a poll, and its end (MSC3381): the stable names, and those that clients send until it is in the spec."""
+
 SETUP = "m.room.power_levels"
 """Whoever may change who may do what in a room may also set up what the bot does there."""
 
+MOST_SELECTIONS = 100
+"""Of more selections in one answer the rest is not looked at: a poll has 20 options (MSC3381)."""
+
 _COMMAND = re.compile(r"[!/]([^\W\d]\w{0,31})(?:\s+|$)(.*)", re.DOTALL)
+_NUMBER = re.compile(r"[1-9][0-9]?")
 _FALLBACK = re.compile(r"\A(?:> .*\n)+\n?")
 
 
@@ -64,6 +72,11 @@ def read(event: Mapping[str, Any], room: Room, me: Account) -> Update | None:
             return _said(content, relation, happened, me, MessageRef(chat, id))
         case "m.reaction" if relation.get("rel_type") == "m.annotation":
             return _pressed(relation, happened, id)
+        case kind if kind in POLL_RESPONSE and relation.get("rel_type") == "m.reference":
+            return _voted(content, relation, happened, id)
+        case kind if kind in POLL_END and relation.get("rel_type") == "m.reference" and room.may_redact(sender):
+            target = relation.get("event_id")
+            return Ended(**happened, message=MessageRef(chat, target)) if isinstance(target, str) else None
         case "m.room.redaction":
             target = content.get("redacts", event.get("redacts"))
             return Retracted(**happened, message=MessageRef(chat, target)) if isinstance(target, str) else None
@@ -119,6 +132,19 @@ def _pressed(relation: Mapping[str, Any], happened: dict[str, Any], id: str) -> 
     if not isinstance(target, str) or position is None:
         return None
     return Pressed(**happened, message=MessageRef(happened["chat"], target), position=position, mark=id, query=id)
+
+
+def _voted(content: Mapping[str, Any], relation: Mapping[str, Any], happened: dict[str, Any], id: str) -> Voted | None:
+    """An answer in a poll. The options' ids are their numbers (``sending.poll``); what is none spoils the answer."""
+    target = relation.get("event_id")
+    if not isinstance(target, str):
+        return None
+    unstable = content.get(POLL_RESPONSE[1])
+    selections = content.get("m.selections", unstable.get("answers") if isinstance(unstable, dict) else None)
+    positions: tuple[int, ...] | None = None
+    if isinstance(selections, list) and all(_NUMBER.fullmatch(text(selection)) for selection in selections):
+        positions = tuple(int(selection) - 1 for selection in selections[:MOST_SELECTIONS])
+    return Voted(**happened, message=MessageRef(happened["chat"], target), positions=positions, mark=id)
 
 
 def _command(words: str) -> tuple[str | None, str]:

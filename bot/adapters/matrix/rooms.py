@@ -89,6 +89,10 @@ class Room:
         needed = events.get(event_type) if isinstance(events, dict) else None
         return self.level(user) >= _number(needed, _number(power.get("state_default"), 50 if self._power else 0))
 
+    def may_redact(self, user: str) -> bool:
+        """Whether somebody may take back what others have said (spec, m.room.power_levels)."""
+        return self.level(user) >= _number((self._power or {}).get("redact"), 50)
+
     def level(self, user: str) -> float:
         """A person's power, read from the raw state: clients and libraries remember levels that are gone."""
         if self._creators_rule and user in self._creators:

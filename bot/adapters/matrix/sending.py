@@ -150,6 +150,44 @@ def reaction(target: str, position: int) -> dict[str, Any]:
     return {"m.relates_to": {"rel_type": "m.annotation", "event_id": target, "key": key}}
 
 
+POLL_START, POLL_END = "org.matrix.msc3381.poll.start", "org.matrix.msc3381.poll.end"
+"""The names of MSC3381 that clients know: the stable ones are not sent before it is in the spec."""
+
+
+def poll(chat: ChatRef, said: Rendered) -> dict[str, Any]:
+    """The content of a poll's start (MSC3381). The options' ids are their numbers; clients without polls show text."""
+    question, labels = plain(said.html), [button.label.translate(CONTROLS) for button in said.buttons]
+    listed = "\n".join(f"{number}. {label}" for number, label in enumerate(labels, 1))
+    content: dict[str, Any] = {
+        POLL_START: {
+            "kind": "org.matrix.msc3381.poll.disclosed",
+            "max_selections": said.poll,
+            "question": _text(question),
+            "answers": [{"id": f"{number}", **_text(label)} for number, label in enumerate(labels, 1)],
+        },
+        "m.mentions": {},
+        **_text(f"{question}\n{listed}"),
+    }
+    if (relation := _relation(chat, said)) is not None:
+        content["m.relates_to"] = relation
+    return content
+
+
+def poll_end(target: str, said: Rendered) -> dict[str, Any]:
+    """The content of a poll's end (MSC3381), with what a client without polls shows."""
+    return {
+        POLL_END: {},
+        "m.mentions": {},
+        "m.relates_to": {"rel_type": "m.reference", "event_id": target},
+        **_text(plain(said.html)),
+    }
+
+
+def _text(words: str) -> dict[str, Any]:
+    """Text as a block of extensible events, by its name until those are in the spec (MSC1767)."""
+    return {"org.matrix.msc1767.text": words}
+
+
 def attached(content: dict[str, Any], upload: Upload, kept: Mapping[str, Any]) -> dict[str, Any]:
     """A message as the caption of a file that is ``kept`` on the homeserver."""
     kind = "m.image" if upload.media_type.startswith("image/") else "m.file"

@@ -14,6 +14,7 @@ from bot.types import (
     Batch,
     ChatRef,
     Edited,
+    Ended,
     File,
     Happened,
     Joined,
@@ -25,6 +26,7 @@ from bot.types import (
     Said,
     Unreadable,
     Update,
+    Voted,
 )
 
 UNLIMITED = Limits(
@@ -44,7 +46,10 @@ UNLIMITED = Limits(
 
 @dataclass(slots=True)
 class Seen:
-    """A message as it stands in a chat; ``versions`` are all the texts it has shown, oldest first."""
+    """A message as it stands in a chat; ``versions`` are all the texts it has shown, oldest first.
+
+    ``poll`` is how many of its buttons can be chosen in the messenger's own poll that it is; 0 when that is over.
+    """
 
     id: str
     html: str
@@ -57,6 +62,7 @@ class Seen:
     file: tuple[str, bytes] | None = None
     mentions: tuple[str, ...] = ()
     versions: list[str] = field(default_factory=list)
+    poll: int | None = None
     gone: bool = False
 
 
@@ -177,6 +183,19 @@ class Memory:
         )
         return mark
 
+    def vote(
+        self, person: str, chat: ChatRef, message: str, positions: tuple[int, ...] | None, at: datetime | None = None
+    ) -> str:
+        """Answer in the messenger's own poll, sent at a time; ``retract_own`` of the id returned takes it back."""
+        mark = f"{next(self._ids)}"
+        key, place, actor, now, private = self._happened(chat, person)
+        self._log_update(Voted(key, place, actor, at or now, private, MessageRef(chat, message), positions, mark))
+        return mark
+
+    def end_poll(self, person: str, chat: ChatRef, message: str) -> None:
+        """End the messenger's own poll that a message of the bot's is."""
+        self._log_update(Ended(*self._happened(chat, person), message=MessageRef(chat, message)))
+
     def edit_own(self, person: str, chat: ChatRef, message: str, text: str) -> None:
         """Change a message a person has written."""
         command, rest = _command(text)
@@ -272,6 +291,7 @@ class Memory:
             file,
             named,
             [html],
+            message.poll,
         )
         place.messages.append(seen)
         self._delivered[key] = seen.id
@@ -296,6 +316,8 @@ class Memory:
         seen = self._find(target)
         seen.html, seen.buttons, seen.revision = message.html, message.buttons, message.revision
         seen.versions.append(message.html)
+        if message.poll is not None and not message.buttons:
+            seen.poll = 0
 
     async def retract(self, target: MessageRef) -> None:
         self._fault("")
