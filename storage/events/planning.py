@@ -13,9 +13,10 @@ from sqlmodel import Session, col
 from storage.events import moments, places, reminding
 from storage.events.tables import USUAL_AHEADS, Attendee, Event, EventRoom, Kind, Series, Status
 from storage.ideas import Follow, Support
+from storage.polls import voting
 
 HEAD_START = timedelta(hours=1)
-"""How long before everybody else those hear of an event whose idea it comes from."""
+"""How long before everybody else those hear of an event whose idea it comes from, or who have found its date."""
 
 
 class Reach(StrEnum):
@@ -47,6 +48,8 @@ class Plan:
     rule: str | None = None
     reminders: str = USUAL_AHEADS
     idea_id: int | None = None
+    poll_id: int | None = None
+    poll_option: int | None = None
 
 
 def create(session: Session, plan: Plan, author_id: int | None, now: datetime) -> list[Event]:
@@ -89,6 +92,8 @@ def create(session: Session, plan: Plan, author_id: int | None, now: datetime) -
             occurrence=None if series is None else _stored(wall),
             author_id=author_id,
             idea_id=plan.idea_id,
+            poll_id=plan.poll_id,
+            poll_option=plan.poll_option,
             code=f"{secrets.randbelow(1_000_000):06}",
             created_at=now,
             changed_at=now,
@@ -126,13 +131,15 @@ def publish(session: Session, events: Sequence[Event], now: datetime) -> None:
         backers = select(col(Support.person_id)).where(col(Support.idea_id) == first.idea_id)
         followers = select(col(Follow.person_id)).where(col(Follow.idea_id) == first.idea_id)
         reminding.invite(session, first, Kind.ASK, backers.union(followers), now)
+    if first.poll_id is not None and first.poll_option is not None:
+        reminding.invite(session, first, Kind.ASK, voting.who_can(first.poll_id, first.poll_option), now)
     news = select(col(Attendee.person_id)).where(col(Attendee.news))
     reminding.invite(session, first, Kind.INVITE, news, told_at(first, now))
 
 
 def told_at(event: Event, now: datetime) -> datetime:
-    """When everybody hears of a new event: at once, but those whose idea it comes from have a head start."""
-    return now if event.idea_id is None else now + HEAD_START
+    """When everybody hears of a new event: at once, but those it comes from have a head start."""
+    return now if event.idea_id is None and event.poll_id is None else now + HEAD_START
 
 
 def set_deadline(session: Session, event: Event, now: datetime) -> None:

@@ -95,7 +95,8 @@ class Event(SQLModel, table=True):
     ``starts_at`` and ``ends_at`` follow from it. ``access`` are keys of ``ACCESS``, ``reminders`` minutes of
     ``AHEADS``, with spaces between. ``going``, ``held``, ``maybe`` and ``waiting`` count heads, companions included,
     in the transaction that changes them; ``line`` is the last number given out in the waiting list. ``uid`` and
-    ``sequence`` are the calendar's (RFC 5545). ``occurrence`` is where its series has it, as a wall time.
+    ``sequence`` are the calendar's (RFC 5545). ``occurrence`` is where its series has it, as a wall time. It may
+    come from an idea, or from the date of a poll that has won: ``poll_option`` is its position.
     """
 
     __table_args__ = (
@@ -134,6 +135,8 @@ class Event(SQLModel, table=True):
     occurrence: str | None = None
     author_id: int | None = Field(default=None, foreign_key="person.id", index=True)
     idea_id: int | None = Field(default=None, foreign_key="idea.id", index=True)
+    poll_id: int | None = Field(default=None, foreign_key="poll.id")
+    poll_option: int | None = None
     code: str = ""
     notes: str = ""
     created_at: datetime
