@@ -54,7 +54,8 @@ class Chat(SQLModel, table=True):
 
     ``account_id`` is its person's account when it is private; a private chat without one belonged to somebody
     who has erased themselves, and goes as soon as their goodbye is delivered. ``latest`` marks the private chat
-    its person has used last: there they are told what they have not asked for.
+    its person has used last: there they are told what they have not asked for. ``name`` is what a group is called in
+    the lab's lists, once somebody who sets it up has chosen it.
     """
 
     __table_args__ = (
@@ -73,6 +74,7 @@ class Chat(SQLModel, table=True):
     team: bool = False
     latest: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
     thread: str | None = None
+    name: str | None = None
     created_at: datetime
 
 

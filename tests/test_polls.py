@@ -702,7 +702,7 @@ async def test_of_a_secret_poll_nobody_is_asked_first_and_of_an_open_one_nothing
     olga = await lab.organiser("olga")
     await dates_are_found(lab, olga, ("ben", "1"), secrecy="secret")
     await olga.presses("Make an event of it")
-    assert "hear" not in olga.sees.replace("groups that hear of events", "")
+    assert "hear" not in olga.sees.replace("groups that hear of such events", "")
     await olga.presses("Publish")
     await lab.later(0)
     assert "The date is found" not in str([seen.html for seen in lab.person("ben").screen])

@@ -11,7 +11,7 @@ from bot.types import Choice, Lines, Message, N, Span, T, Text, Verbatim
 from handlers.events.facts import EMPTY, FACTS, Wrong
 from handlers.events.words import ACCESS, CANCEL, card, facts, gone
 from handlers.ideas.words import topic_of
-from storage import conversation, ideas, outbox
+from storage import conversation, ideas, outbox, rooms
 from storage.events import moments, planning, reminding
 from storage.events.planning import Plan
 from storage.events.tables import ACCESS as KEYS
@@ -93,12 +93,12 @@ def _begun(title: str) -> dict[str, Any]:
 def _suggest(turn: Turn, poll: Poll, option: str, words: str) -> None:
     """Whoever has asked a poll, and is no organiser, suggests the event to the team; once is enough."""
     number = str(poll.id)
-    rooms = conversation.team_chats(turn.connection)
-    if turn.person.id != poll.author_id or not rooms:
+    team = conversation.team_chats(turn.connection)
+    if turn.person.id != poll.author_id or not team:
         turn.toast(ONLY_ORGANISERS)
         return
     about = f"poll-event:{number}"
-    if not any(outbox.copies(turn.connection, about, room) for room in rooms):
+    if not any(outbox.copies(turn.connection, about, room) for room in team):
         text = T(
             "{who} suggests an event: poll #{number} “{question}” has found {option}.",
             who=turn.person.pseudonym,
@@ -107,7 +107,7 @@ def _suggest(turn: Turn, poll: Poll, option: str, words: str) -> None:
             option=words,
         )
         choice = Choice(T("Make an event of it"), "event.from_poll", (number, option))
-        turn.tell_all(rooms, Message(text, (choice,), about))
+        turn.tell_all(team, Message(text, (choice,), about))
     turn.toast(T("The lab's organisers announce events. I have told them of it."))
 
 
@@ -298,8 +298,10 @@ def preview(turn: Turn, draft: dict[str, Any]) -> None:
         lines.append(
             N("{n} person can come then, and hears first.", "{n} people can come then, and hear first.", n=asked)
         )
-    rooms = len(planning.rooms(turn.db))
-    lines.append(T("It goes to the groups that hear of events ({rooms}), and to all who asked for news.", rooms=rooms))
+    hearing = len(rooms.hearing(turn.connection, [rooms.EVENTS, draft["topic"]]))
+    lines.append(
+        T("It goes to the groups that hear of such events ({rooms}), and to all who asked for news.", rooms=hearing)
+    )
     turn.ask(
         Lines([T("This is how it goes out:"), *lines], "\n\n"),
         Choice(T("Publish"), "event.publish", (_seen(draft), "now")),
@@ -395,7 +397,8 @@ def go_out(turn: Turn, events: Sequence[Event]) -> None:
     first = events[0]
     number = str(first.number)
     told_at = planning.told_at(first, turn.now)
-    for room in dict.fromkeys([*planning.rooms(turn.db), *conversation.team_chats(turn.connection)]):
+    hearing = rooms.hearing(turn.connection, [rooms.EVENTS, first.topic])
+    for room in dict.fromkeys([*hearing, *conversation.team_chats(turn.connection)]):
         if told_at == turn.now:
             turn.tell(room, card(turn, first), bulk=True)
         else:

@@ -54,6 +54,7 @@ SECRECY: Mapping[Secrecy, Text] = {
 
 AUDIENCES: Mapping[Audience, Text] = {
     Audience.PLACES: T("whoever is in a group where it stands"),
+    Audience.ROOMS: T("only whoever is in the rooms where it is shown"),
     Audience.LAB: T("everybody who knows the bot"),
     Audience.TEAM: T("the lab's team"),
     Audience.NAMED: T("some groups of society"),

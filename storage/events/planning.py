@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlmodel import Session, col
 
 from storage.events import moments, places, reminding
-from storage.events.tables import USUAL_AHEADS, Attendee, Event, EventRoom, Kind, Series, Status
+from storage.events.tables import USUAL_AHEADS, Attendee, Event, Kind, Series, Status
 from storage.ideas import Follow, Support
 from storage.polls import voting
 
@@ -222,20 +222,6 @@ def discard(session: Session, event: Event) -> None:
     if series is not None:
         session.delete(series)
         session.flush()
-
-
-def rooms(session: Session) -> list[int]:
-    """The groups that hear of new events."""
-    return list(session.execute(select(col(EventRoom.chat_id)).distinct().order_by(col(EventRoom.chat_id))).scalars())
-
-
-def hear(session: Session, chat_id: int) -> bool:
-    """A group hears of new events from now on; or no more, when it did."""
-    if session.execute(delete(EventRoom).where(col(EventRoom.chat_id) == chat_id)).rowcount:  # type: ignore[attr-defined]
-        return False
-    session.add(EventRoom(chat_id=chat_id))
-    session.flush()
-    return True
 
 
 def attendee(session: Session, person_id: int) -> Attendee:

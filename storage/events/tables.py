@@ -225,13 +225,3 @@ class Attendee(SQLModel, table=True):
     news: bool = False
     remind: str | None = None
     feed: str | None = Field(default=None, unique=True)
-
-
-class EventRoom(SQLModel, table=True):
-    """A group that hears of new events; one that was two groups before may have two rows."""
-
-    __tablename__ = "event_room"
-    __table_args__ = ({"sqlite_autoincrement": True},)
-
-    id: int | None = Field(default=None, primary_key=True)
-    chat_id: int = Field(foreign_key="chat.id", index=True)

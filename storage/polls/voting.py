@@ -98,7 +98,8 @@ def rules(connection: Connection, number: int, *, locked: bool = False) -> Rules
 def may_vote(connection: Connection, poll: Rules, person_id: int, role: Role, chat_id: int | None) -> bool:
     """Whether this person is among those who are asked; ``chat_id`` names the group they speak in.
 
-    Who was let in once stays: a bot is not told who leaves a group.
+    Of groups and rooms the messenger knows the members: who votes there, or has come by the link that stands there,
+    is one. Who was let in once stays: a bot is not told who leaves.
     """
     match poll.audience:
         case Audience.LAB:
@@ -108,7 +109,7 @@ def may_vote(connection: Connection, poll: Rules, person_id: int, role: Role, ch
         case Audience.NAMED:
             group = connection.execute(_GROUP, {"person": person_id}).scalar_one_or_none()
             return group is not None and group in poll.named.split(",")
-    if person_id == poll.author_id:
+    if person_id == poll.author_id and poll.audience is Audience.PLACES:
         return True
     key = {"poll": poll.id, "person": person_id, "chat": chat_id}
     if chat_id is not None and connection.execute(_STANDS, key).first() is not None:
