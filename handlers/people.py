@@ -23,16 +23,17 @@ from storage import erasure, outbox, people
 from storage.announcements import ledger
 from storage.announcements.asking import Question
 from storage.announcements.ledger import Delivery
-from storage.announcements.subscribing import Hearing, QuietHours, Subscription
+from storage.announcements.subscribing import QuietHours, Subscription
 from storage.announcements.writing import Announcement
 from storage.conversation import Chat, Dialog, Failed
-from storage.events.tables import Attendee, Event, EventRoom, Reminder, Rsvp
+from storage.events.tables import Attendee, Event, Reminder, Rsvp
 from storage.ideas import Comment, Follow, Idea, Support
 from storage.linking import Link
 from storage.outbox import Outbox
 from storage.people import Account, Attempt, Group, NameTaken, NameUnfit, Person, Role
 from storage.polls.tables import Ballot, Elector, Poll, PollAnswer, PollPlace, Proposal
 from storage.reactions import Reaction
+from storage.rooms import Hearing
 
 router = Router()
 
@@ -359,7 +360,6 @@ EXPORTED: dict[str, tuple[type[SQLModel], Callable[[int], Any]]] = {
     "rsvp": (Rsvp, lambda person: col(Rsvp.person_id) == person),
     "reminder": (Reminder, lambda person: col(Reminder.person_id) == person),
     "attendee": (Attendee, lambda person: col(Attendee.person_id) == person),
-    "event_room": (EventRoom, lambda person: col(EventRoom.chat_id).in_(erasure.private_chats(person))),
     "event": (Event, lambda person: col(Event.author_id) == person),
     "dialog": (Dialog, lambda person: col(Dialog.person_id) == person),
     "link": (Link, lambda person: or_(col(Link.person_id) == person, col(Link.other_id) == person)),

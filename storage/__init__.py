@@ -21,6 +21,7 @@ from storage import (  # noqa: E402
     people,
     polls,
     reactions,
+    rooms,
 )
 
 __all__ = [
@@ -34,4 +35,5 @@ __all__ = [
     "people",
     "polls",
     "reactions",
+    "rooms",
 ]

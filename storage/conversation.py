@@ -55,7 +55,8 @@ class Chat(SQLModel, table=True):
     ``account_id`` is its person's account when it is private; a private chat without one belonged to somebody
     who has erased themselves, and goes as soon as their goodbye is delivered. ``latest`` marks the private chat
     its person has used last: there they are told what they have not asked for. ``mirrors`` is set where polls shall
-    stand as the messenger's own, too.
+    stand as the messenger's own, too. ``name`` is what a group is called in the lab's lists, once somebody who sets it
+    up has chosen it.
     """
 
     __table_args__ = (
@@ -75,6 +76,7 @@ class Chat(SQLModel, table=True):
     latest: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
     thread: str | None = None
     mirrors: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
+    name: str | None = None
     created_at: datetime
 
 

@@ -9,12 +9,12 @@ from sqlmodel import Session, col
 from storage.announcements.asking import Question
 from storage.announcements.ledger import DELIVERED as ARRIVED
 from storage.announcements.ledger import FAILED, UNREACHABLE, WITHDRAWN, Delivery
-from storage.announcements.subscribing import Hearing, QuietHours, Subscription
+from storage.announcements.subscribing import QuietHours, Subscription
 from storage.announcements.writing import Announcement
 from storage.conversation import Chat, Dialog, Failed
 from storage.engine import overwrite_deleted
 from storage.events import places
-from storage.events.tables import Attendee, Event, EventRoom, Reminder
+from storage.events.tables import Attendee, Event, Reminder
 from storage.ideas import Comment, Follow, Idea, Status, Support
 from storage.linking import Link
 from storage.outbox import Outbox
@@ -22,6 +22,7 @@ from storage.people import Account, Attempt, Person
 from storage.polls import asking, voting
 from storage.polls.tables import Elector, PollAnswer, Proposal
 from storage.reactions import Reaction
+from storage.rooms import Hearing
 
 Rule = Callable[[Session, int, bool], None]
 
@@ -120,10 +121,6 @@ def _rsvps(session: Session, person_id: int, _keep: bool) -> None:
     places.leave_all(session, person_id)
 
 
-def _event_rooms(session: Session, person_id: int, _keep: bool) -> None:
-    session.execute(delete(EventRoom).where(col(EventRoom.chat_id).in_(private_chats(person_id))))
-
-
 def _attendees(session: Session, person_id: int, _keep: bool) -> None:
     session.execute(delete(Attendee).where(col(Attendee.person_id) == person_id))
 
@@ -208,7 +205,6 @@ RULES: dict[str, Rule | str] = {
     "reminder": _reminders,
     "rsvp": _rsvps,
     "attendee": _attendees,
-    "event_room": _event_rooms,
     "event": _events,
     "support": _supports,
     "follow": _follows,

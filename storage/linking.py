@@ -418,7 +418,6 @@ RULES: dict[str, Rule | str] = {
     "wording": "holds the lab's own words",
     "uploaded": "is about files the lab has sent to many",
     "event_series": "holds rules of repetition only",
-    "event_room": "belongs to a chat, and goes where that goes",
     "received": "holds ids of updates only",
     "cursor": "is about a messenger, not about people",
     "invite": "holds digests of codes, not who claimed them",

@@ -285,11 +285,13 @@ async def test_topics_parts_of_society_supporters_and_rooms_are_audiences(lab: C
     await olga.within(hearing).says("/language en")
     await olga.within(hearing).says("/room")
     await olga.within(hearing).presses("what is for everybody")
-    await olga.within(deaf).says("/help")
+    for name in ("deaf", "hidden"):
+        await olga.within(lab.group(name, "olga")).says(f"/room {name}")
     for text, presses in (
         ("for-mobility", ["For whom", "who follows “Mobility” (1 person)"]),
         ("for-science", ["For whom", "A part of society", "science (1 person)"]),
         ("for-rooms", ["For whom", "the rooms (0 people, 1 room)"]),
+        ("for-named", ["For whom", "Rooms by name", "Also hidden", "Also deaf", "Not hidden", "Done"]),
     ):
         await olga.says(f"/announce {text}")
         for label in presses:
@@ -309,6 +311,8 @@ async def test_topics_parts_of_society_supporters_and_rooms_are_audiences(lab: C
     assert got == {"ada": ["mobility"], "ben": ["supporters"], "cleo": ["science"]}
     assert [seen.html for seen in olga.within(hearing).screen][-1] == "for-rooms"
     assert not copies(olga.within(deaf), "for-rooms")
+    assert copies(olga.within(deaf), "for-named")
+    assert not copies(olga.within(hearing), "for-named")
 
 
 async def test_everybody_is_also_the_rooms_that_want_it_and_nobody_who_came_later(lab: Community) -> None:

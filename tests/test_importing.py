@@ -71,8 +71,8 @@ def reasons(content: bytes) -> list[str]:
 async def test_a_calendar_is_shown_before_it_is_taken_over_and_groups_hear_of_it_once(lab: Community) -> None:
     olga, anna = await lab.organiser("olga"), lab.person("anna")
     chat = await group(lab, "olga", "anna")
-    await olga.within(chat).says("/events")
-    await olga.within(chat).presses("Tell this group of new events")
+    await olga.within(chat).says("/room")
+    await olga.within(chat).presses("every new event")
     before = len(olga.within(chat).screen)
     weekly = walk("RRULE:FREQ=WEEKLY;COUNT=3\nLOCATION:Lab", uid="weekly").replace("Walk", "Open lab")
     told = await sends(olga, calendar(walk(), weekly))

@@ -11,7 +11,7 @@ from sqlmodel import Session, SQLModel, select, update
 
 from bot.types import ChatRef
 from handlers.people import EXPORTED, NOTICE_VERSION
-from storage import erasure, people
+from storage import erasure, people, rooms
 from storage.announcements import asking, subscribing, writing
 from storage.announcements.ledger import Delivery
 from storage.conversation import Chat
@@ -594,7 +594,7 @@ async def lives(lab: Community, who: Resident) -> None:
     await lab.settled()
     await lab.read(lambda session: takes_part_in_polls(session, who.name))
     person, chat = await ids_of(lab, who)
-    await lab.read(lambda session: meets(session, person, chat, lab.time.now()))
+    await lab.read(lambda session: meets(session, person, lab.time.now()))
     await who.says("/idea Another thought")
 
 
@@ -625,18 +625,17 @@ def hear_and_announce(session: Session, person: int, chat: int) -> None:
     asking.ask(session, one.number, person, "Where?", now)
     subscribing.subscribe(session, person, "mobility", subscribing.Often.NOW)
     subscribing.be_quiet(session, person, (21, 8))
-    subscribing.hear(session, chat, "mobility", True)
+    rooms.hear(session.connection(), chat, "mobility", True)
 
 
-def meets(session: Session, person: int, chat: int, now: datetime) -> None:
-    """Somebody has announced an event and comes to it; their chat is taken for a group that hears of events."""
+def meets(session: Session, person: int, now: datetime) -> None:
+    """Somebody has announced an event and comes to it."""
     plan = planning.Plan("A walk", datetime(2026, 12, 5, 18), 60, "other", "en", "Europe/Berlin")  # noqa: DTZ001
     [event] = planning.create(session, plan, person, now)
     planning.publish(session, [event], now)
     answered = places.answer(session, event.number, person, State.YES, now)
     reminding.plan(session, event, answered.rsvp, now)
     planning.attendee(session, person)
-    planning.hear(session, chat)
 
 
 def referring(rows: dict[str, list[dict[str, Any]]], person: int, chat: int) -> list[tuple[str, str]]:

@@ -632,3 +632,81 @@ async def test_where_choices_are_numbers_nothing_of_the_way_to_a_secret_vote_is_
         assert await lab.read(led) == [("[]", 1, 0)]
         assert await anna.says("1") != []  # there is nothing to choose any more, and an answer
         assert voting.read("2,0") in await lab.read(lambda session: voting.profile(session.connection(), 1))
+
+
+# -- from a date to an event --------------------------------------------------------------------------------
+
+
+async def dates_are_found(lab: Community, who: Resident, *voters: tuple[str, str], secrecy: str = "open") -> int:
+    """A poll of dates, votes as they are typed, and its close."""
+    number = await asks(who, "Tue 8 Dec, 18:00\nWed 9 Dec, 18:00-21:00", "Finding a date", secrecy)
+    link = (await poll_of(lab, number)).link
+    for name, ballot in voters:
+        await lab.person(name).says(f"/start poll_{number}_{link}")
+        await lab.person(name).says(f"/vote {number} {ballot}")
+    await who.says(f"/close {number}")
+    return number
+
+
+async def test_the_winner_of_a_poll_of_dates_becomes_an_event_and_who_can_come_hears_first(lab: Community) -> None:
+    olga = await lab.organiser("olga")
+    ben, eve, zoe = (lab.person(name) for name in ("ben", "eve", "zoe"))
+    await dates_are_found(lab, olga, ("ben", "1 2"), ("eve", "2?"), ("zoe", "1"), ("uwe", "2"))
+    before = len(zoe.screen)
+    await olga.presses("Make an event of it: Wed 9 Dec, 18:00-21:00")
+    assert olga.sees.startswith("This is how it goes out:\n\n<b>Which evening?</b>\nWednesday, December 9, 2026, 6:00")
+    assert "9:00" in olga.sees
+    assert "3 people can come then, and hear first." in olga.sees
+    await olga.presses("Change: Title")
+    await olga.says("The big meeting")
+    await olga.presses("Publish")
+    await lab.later(0)
+    told = "The date is found, and you have said that you can come then. You are the first to hear:"
+    for person in (ben, eve):
+        assert person.sees.startswith(f"{told}\n\n<b>#1 The big meeting</b>")
+        await person.presses("I come")
+    assert len(zoe.screen) == before  # she cannot come then; she finds it among the others
+
+
+async def test_what_is_no_date_any_more_is_asked_for(lab: Community) -> None:
+    olga = await lab.organiser("olga")
+    await asks(olga, "Sometime\nLater", "Finding a date")
+    await olga.says("/vote 1 1")
+    await olga.says("/close 1")
+    await olga.presses("Make an event of it")
+    assert olga.sees.startswith("I find no day in “Sometime” that there is.")
+    await olga.says("9.12. 18:00")
+    assert "Wednesday, December 9, 2026" in olga.sees
+
+
+async def test_who_is_no_organiser_suggests_the_event_to_the_team(lab: Community) -> None:
+    olga, anna = await lab.organiser("olga"), lab.person("anna")
+    number = await dates_are_found(lab, anna, ("ben", "1"))
+    assert await anna.presses("Make an event of it") == "Only the lab's organisers can do that."  # there is no team
+    [team] = await in_group(lab, "olga", called="team")
+    await team.says("/team")
+    before = len(team.screen)
+    for _ in range(2):
+        note = await anna.presses("Make an event of it")
+        assert note == "The lab's organisers announce events. I have told them of it."
+    [suggested] = team.screen[before:]
+    assert f"suggests an event: poll #{number} “Which evening?” has found Tue 8 Dec, 18:00." in suggested.html
+    ben = lab.person("ben").within(team.chat)
+    assert await ben.presses("Make an event of it") == "Only the lab's organisers can do that."
+    await team.presses("Make an event of it")
+    assert "1 person can come then, and hears first." in team.sees
+    assert olga.sees != team.sees
+
+
+async def test_of_a_secret_poll_nobody_is_asked_first_and_of_an_open_one_nothing_comes_yet(lab: Community) -> None:
+    olga = await lab.organiser("olga")
+    await dates_are_found(lab, olga, ("ben", "1"), secrecy="secret")
+    await olga.presses("Make an event of it")
+    assert "hear" not in olga.sees.replace("groups that hear of such events", "")
+    await olga.presses("Publish")
+    await lab.later(0)
+    assert "The date is found" not in str([seen.html for seen in lab.person("ben").screen])
+    await asks(olga, "Tue\nWed", "Finding a date", "open", ("Needed voters", "=3"))
+    await olga.says("/vote 2 1")
+    await olga.says("/close 2")
+    assert "Make an event" not in str(olga.choices)  # too few have voted: it decides nothing

@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import create_engine
 from sqlmodel import col, select
 
 from bot.adapters.memory import Chat as MemoryChat
 from bot.types import Actor, ChatRef, Moved
-from storage import outbox
+from storage import outbox, rooms
 from storage.conversation import Chat, Dialog
+from storage.engine import migrate
 from storage.ideas import Idea
 from storage.outbox import UNDELIVERABLE, Outbox
 from storage.people import Account, Role
@@ -346,7 +348,7 @@ async def test_whoever_administers_a_room_sets_it_up_and_does_not_make_it_the_te
         assert "nur das Team des Labs" in ben.sees or "Nur das Team des Labs" in ben.sees
     await anna.says("/language en")
     await anna.says("/room")
-    assert "what this group hears" in anna.sees
+    assert "This is what it hears from the lab" in anna.sees
     await anna.presses("Mobility")
     assert "Mobility: yes" in anna.sees
     assert await ben.presses("Mobility") == "Only the lab's organisers can do that."
@@ -362,3 +364,90 @@ async def test_a_command_is_understood_in_correct_german_too(lab: Community) -> 
     await anna.says("/einlösen WRONG")
     assert "kenne ich nicht" not in anna.sees
     assert "Code" in anna.sees
+
+
+# -- what it is called, and what it hears -------------------------------------------------------------------------
+
+
+async def names(lab: Community) -> list[str]:
+    found: list[str] = await lab.read(lambda session: [room.name for room in rooms.named(session.connection())])
+    return found
+
+
+async def test_a_group_has_a_name_in_lists_only_once_somebody_has_chosen_it(lab: Community) -> None:
+    olga = (await lab.organiser("olga")).within(await neighbours(lab, "olga"))
+    other = olga.within(lab.group("others", "olga"))
+    for here in (olga, other):
+        await here.says("/language en")
+        await here.says("/room")
+    assert await names(lab) == []  # the messenger tells the title, and it is not kept
+    assert "neighbours" not in str(await lab.read(lambda session: session.exec(select(Outbox.choices)).all()))
+    assert olga.sees.startswith("This group has no name in lists yet.")
+    await olga.presses("Use this group's title in lists")
+    assert olga.sees.startswith("In lists this group is called “neighbours”.")
+    assert "Use this group's title in lists" not in olga.choices
+    await olga.presses("Another name in lists")
+    await olga.says("The north  quarter", reply_to=olga.screen[-1].id)
+    await other.says("/room the North quarter")
+    assert other.sees == "Another group is called “the North quarter” already. Please choose another name: /room NAME"
+    await other.says(f"/room {'x' * 61}")
+    assert other.sees == "Please write 1 to 60 characters."
+    await other.says("/room <b>bold</b> & more")
+    assert "“&lt;b&gt;bold&lt;/b&gt; &amp; more”" in other.sees
+    assert await names(lab) == ["<b>bold</b> & more", "The north quarter"]
+    await other.presses("No name in lists")
+    assert await names(lab) == ["The north quarter"]
+
+
+async def test_who_may_not_set_up_a_room_does_not_name_it_either(lab: Community) -> None:
+    group = await neighbours(lab, "anna", "olga")
+    olga, anna = (await lab.organiser("olga")).within(group), lab.person("anna").within(group)
+    await olga.says("/language en")
+    await olga.says("/room")
+    settings = olga.screen[-1]
+    await anna.says("/help")
+    for label in ("Mobility", "Use this group's title", "A name in lists"):
+        assert await anna.presses(label, settings) == "Only the lab's organisers can do that."
+    await anna.says("/room Ours")
+    assert anna.sees == "Only the lab's organisers can use /room."
+    assert await names(lab) == []
+
+
+async def test_a_room_hears_of_the_events_of_its_topics_or_of_all(lab: Community) -> None:
+    olga = await lab.organiser("olga")
+    mobile, every, deaf = (olga.within(lab.group(name, "olga")) for name in ("mobile", "every", "deaf"))
+    for here, topic in ((mobile, "Mobility"), (every, "every new event"), (deaf, None)):
+        await here.says("/language en")
+        await here.says("/room")
+        if topic is not None:
+            await here.presses(topic)
+            assert f"{topic}: yes" in here.sees
+    for topic in ("Mobility", "Housing"):
+        await olga.says(f"/event About {topic} | 5.12. 18:00 | | ")
+        await olga.presses("Change: Topic")
+        await olga.presses(topic)
+        assert f"such events ({2 if topic == 'Mobility' else 1})" in olga.sees
+        await olga.presses("Publish")
+    await lab.later(0)
+    told = [[topic for topic in ("Mobility", "Housing") if f"About {topic}" in str(here.screen)]
+            for here in (mobile, every, deaf)]  # fmt: skip
+    assert told == [["Mobility"], ["Mobility", "Housing"], []]
+
+
+def test_groups_that_heard_of_events_do_so_after_the_migration_and_back(database: str) -> None:
+    migrate(database, "0006")
+    engine = create_engine(database)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO chat (adapter, external, private, locale, active, team, created_at) "
+            "VALUES ('memory', 'g', false, 'de', true, false, '2026-11-02 09:00:00')"
+        )
+        connection.exec_driver_sql("INSERT INTO event_room (chat_id) SELECT id FROM chat")
+        connection.exec_driver_sql(
+            "INSERT INTO event_room (chat_id) SELECT id FROM chat"
+        )  # two groups that are one now
+    for revision, table in (("head", "hearing"), ("0006", "event_room"), ("head", "hearing")):
+        migrate(database, revision)
+        with engine.connect() as connection:
+            assert connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one() == 1
+    engine.dispose()

@@ -4,7 +4,8 @@ from bot.router import Router
 from bot.turn import Turn
 from bot.types import Choice, T, Text
 from handlers.announcements.words import audience_of, size_of
-from handlers.announcements.writing import changed, draft_of, idea_meant, ideas_to_choose
+from handlers.announcements.writing import changed, draft_of, idea_meant, ideas_to_choose, keep
+from storage import rooms
 from storage.announcements import audience
 from storage.announcements.writing import EVERYBODY, GENERAL, GROUP, ROOMS, SUPPORTERS, TOPIC
 from storage.people import Group
@@ -21,9 +22,51 @@ def ask_audience(turn: Turn, number: str) -> None:
     turn.replace(
         T("For whom is it? Everybody also means the rooms that hear announcements (/room)."),
         *choices,
+        Choice(T("Rooms by name"), "announce.rooms", (number,)),
         Choice(T("A part of society"), "announce.groups", (number,)),
         Choice(T("Who supports an idea"), "announce.supporters", (number,)),
     )
+
+
+@router.press("announce.rooms")
+def ask_rooms(turn: Turn, number: str) -> None:
+    """The rooms that have a name in lists; each press takes one in or leaves it out."""
+    announcement = draft_of(turn, number)
+    if announcement is None:
+        return
+    named, chosen = rooms.named(turn.connection), audience.chosen(announcement.audience)
+    if not named:
+        turn.replace(
+            T("No group has a name in lists yet. /room in a group gives it one."),
+            Choice(T("Back"), "announce.audience", (number,)),
+        )
+        return
+    turn.replace(
+        T("Which rooms? It is for {audience} now.", audience=audience_of(turn, announcement.audience)),
+        *(
+            Choice(
+                T("Not {group}", group=one.name) if one.id in chosen else T("Also {group}", group=one.name),
+                "announce.room",
+                (number, str(one.id)),
+            )
+            for one in named
+        ),
+        Choice(T("Done"), "announce.for", (number, announcement.audience)),
+    )
+
+
+@router.press("announce.room")
+def choose_room(turn: Turn, number: str, chat: str) -> None:
+    announcement = draft_of(turn, number)
+    if announcement is None:
+        return
+    chosen = {*audience.chosen(announcement.audience)} ^ {int(chat)}
+    if not chosen:
+        turn.toast(T("One room has to stay."))
+        return
+    announcement.audience, announcement.topic = audience.of_rooms([*chosen]), GENERAL
+    keep(turn, announcement)
+    ask_rooms(turn, number)
 
 
 @router.press("announce.groups")

@@ -1,4 +1,4 @@
-"""What people hear about, how often and when; and what a room hears."""
+"""What people hear about, how often and when."""
 
 import re
 
@@ -6,11 +6,9 @@ from bot.router import Router
 from bot.turn import Turn, Where
 from bot.types import Choice, Lines, T, Text
 from handlers.announcements.words import CANCEL, topic_of
-from handlers.polls.mirroring import switch
 from storage.announcements import subscribing
 from storage.announcements.subscribing import Often
 from storage.announcements.writing import GENERAL
-from storage.people import Role
 
 router = Router()
 
@@ -127,32 +125,3 @@ def end_quiet(turn: Turn) -> None:
 
 def _hour(hour: int) -> str:
     return f"{hour}:00"
-
-
-# -- rooms --------------------------------------------------------------------------------------------------------
-
-
-@router.command("room", help=T("Choose what this group hears"), role=Role.ORGANISER, where=Where.GROUP, admins=True)
-def room(turn: Turn, _text: str) -> None:
-    show_room(turn)
-
-
-def show_room(turn: Turn) -> None:
-    heard = subscribing.hears(turn.db, turn.chat.id)
-    listed = [GENERAL, *turn.lab.topics]
-    lines: list[Text] = [T("This is what this group hears from the lab. Organisers choose:")]
-    lines += [
-        T("{topic}: {state}", topic=topic_of(turn, topic), state=T("yes") if topic in heard else T("no"))
-        for topic in listed
-    ]
-    hearing = (Choice(topic_of(turn, topic), "room.hear", (topic,)) for topic in listed)
-    turn.replace(Lines(lines), *hearing, *switch(turn))
-
-
-@router.press("room.hear")
-def toggle_room(turn: Turn, topic: str) -> None:
-    if not turn.may_set_up():
-        turn.toast(T("Only the lab's organisers can do that."))
-        return
-    subscribing.hear(turn.db, turn.chat.id, topic, topic not in subscribing.hears(turn.db, turn.chat.id))
-    show_room(turn)

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from bot.turn import Turn
 from bot.types import Attachment, Choice, Formatted, Lines, Message, N, T, Text, Verbatim
 from handlers.polls.words import GROUPS
+from storage import rooms
 from storage.announcements import audience, ledger
 from storage.announcements.writing import (
     GENERAL,
@@ -71,6 +72,9 @@ def audience_of(turn: Turn, audience_: str) -> Text:
     """Whom it is for."""
     kind, _, which = audience_.partition(":")
     match kind:
+        case "rooms" if which:
+            names, _ = rooms.names(turn.connection, audience.chosen(audience_))
+            return T("these rooms: {names}", names=", ".join(names))
         case "rooms":
             return T("the rooms")
         case "topic":

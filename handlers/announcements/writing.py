@@ -247,11 +247,16 @@ def draft_of(turn: Turn, number: str) -> Announcement | None:
 
 
 def changed(turn: Turn, announcement: Announcement) -> None:
+    """A draft has changed, and is shown anew."""
+    keep(turn, announcement)
+    preview(turn, announcement)
+
+
+def keep(turn: Turn, announcement: Announcement) -> None:
     """A draft has changed: what was seen before is not what would be sent."""
     announcement.version += 1
     announcement.status = Status.DRAFT
     writing.change(turn.db, announcement)
-    preview(turn, announcement)
 
 
 @router.press("announce.word")

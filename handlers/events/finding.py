@@ -102,7 +102,7 @@ def show_list(turn: Turn, wanted: str, after: str) -> None:
         if turn.chat.private:
             choices.append(Choice(T("My calendar, and news"), "events.mine"))
         elif turn.may_set_up():
-            choices.append(_room_choice(turn))
+            choices.append(Choice(T("What this group hears"), "room.show"))
     turn.replace(Lines([T("What is on:"), *parts], "\n\n"), *choices)
 
 
@@ -135,7 +135,7 @@ def filters(turn: Turn) -> None:
     turn.replace(T("Which events? You can also write words behind the command: /events repair"), *choices)
 
 
-# -- what I and this group hear -----------------------------------------------------------------------------
+# -- what I hear ------------------------------------------------------------------------------
 
 
 @router.press("events.mine")
@@ -198,22 +198,6 @@ def feed(turn: Turn) -> None:
             "\n\n",
         )
     )
-
-
-def _room_choice(turn: Turn) -> Choice:
-    hears = turn.chat.id in planning.rooms(turn.db)
-    return Choice(T("No more new events here") if hears else T("Tell this group of new events"), "events.room")
-
-
-@router.press("events.room")
-def room(turn: Turn) -> None:
-    if turn.chat.private or not turn.may_set_up():
-        turn.toast(T("Only the lab's organisers can do that."))
-        return
-    if planning.hear(turn.db, turn.chat.id):
-        turn.say(T("From now on this group hears of new events."))
-    else:
-        turn.say(T("This group hears no more of new events."))
 
 
 # -- the month ----------------------------------------------------------------------------------------------

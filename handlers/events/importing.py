@@ -13,7 +13,7 @@ from handlers.events import reading
 from handlers.events.organising import follow
 from handlers.events.words import CANCEL, span
 from handlers.events.writing import ONLY_ORGANISERS, go_out
-from storage import conversation
+from storage import conversation, rooms
 from storage.events import importing, moments, planning, reminding
 from storage.events.importing import Entry, Step
 from storage.events.tables import Event, Status
@@ -152,12 +152,15 @@ def _publish(turn: Turn, made: Sequence[Sequence[Event]]) -> None:
     firsts = [events[0] for events in made]
     if firsts:
         planning.tell_of_many(turn.db, firsts, turn.now)
-    for room in dict.fromkeys([*planning.rooms(turn.db), *conversation.team_chats(turn.connection)]):
-        if firsts:
-            turn.tell(room, news_of(firsts), bulk=True)
-        for events in made:
-            for event in events:
-                reminding.plan_room(turn.db, event, room, turn.now)
+    hear_all = {*rooms.hearing(turn.connection, [rooms.EVENTS]), *conversation.team_chats(turn.connection)}
+    hear_some = rooms.hearing(turn.connection, sorted({first.topic for first in firsts}))
+    for room in sorted(hear_all.union(hear_some)):
+        topics = rooms.hears(turn.connection, room)
+        heard = [events for events in made if room in hear_all or events[0].topic in topics]
+        if heard:
+            turn.tell(room, news_of([events[0] for events in heard]), bulk=True)
+        for event in (event for events in heard for event in events):
+            reminding.plan_room(turn.db, event, room, turn.now)
     _tell(turn, T("Published."), made)
 
 

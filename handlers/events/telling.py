@@ -64,6 +64,8 @@ def _tell(turn: Turn, kind: Kind, event: Event, note: str, those: Sequence[Claim
         case Kind.ASK | Kind.INVITE if event.status == Status.PUBLISHED and event.ends_at > turn.now:
             message = card(turn, event)
             first = T("An event comes of the idea that you support. You are the first to hear:")
+            if event.poll_id is not None:
+                first = T("The date is found, and you have said that you can come then. You are the first to hear:")
             text = Lines([first, message.text], "\n\n") if kind == Kind.ASK else message.text
             turn.notify(people, Message(text, message.choices, message.subject))
 

@@ -7,16 +7,19 @@ from typing import Any
 
 from bot.router import Router
 from bot.turn import Turn
-from bot.types import Choice, Lines, Span, T, Text, Verbatim
+from bot.types import Choice, Lines, Message, N, Span, T, Text, Verbatim
 from handlers.events.facts import EMPTY, FACTS, Wrong
 from handlers.events.words import ACCESS, CANCEL, card, facts, gone
 from handlers.ideas.words import topic_of
-from storage import conversation, ideas
+from storage import conversation, ideas, outbox, rooms
 from storage.events import moments, planning, reminding
 from storage.events.planning import Plan
 from storage.events.tables import ACCESS as KEYS
-from storage.events.tables import Event, Kind, Status
+from storage.events.tables import LONGEST_TITLE, Event, Kind, Status
 from storage.people import Role
+from storage.polls import asking, voting
+from storage.polls.tables import Poll, Secrecy
+from storage.polls.tables import Status as PollStatus
 
 router = Router()
 
@@ -48,23 +51,9 @@ def event(turn: Turn, text: str) -> None:
         ask_next(turn, draft)
 
 
-def offer(turn: Turn, title: str, wall: datetime | None = None, *, text: str = "", idea_id: int | None = None) -> None:
-    """Something is to become an event: an idea's meeting, the winner of a poll of dates (``wall`` naive, lab's clock).
-
-    The organiser of this turn goes on from there. Of an idea, those who back it are asked first.
-    """
-    draft: dict[str, Any] = {"title": title[:120], "text": text, "place": "", "capacity": None}
-    if idea_id is not None:
-        draft["idea_id"] = idea_id
-    if wall is not None:
-        draft |= {"wall": wall.isoformat(), "minutes": 120, "rule": None}
-        preview(turn, draft)
-    else:
-        ask(turn, draft, "when")
-
-
 @router.press("event.from_idea")
 def from_idea(turn: Turn, number: str) -> None:
+    """An idea's meeting: those who back the idea are asked first."""
     if not turn.may(Role.ORGANISER):
         turn.toast(ONLY_ORGANISERS)
         return
@@ -73,7 +62,53 @@ def from_idea(turn: Turn, number: str) -> None:
     except ideas.NotOpen:
         turn.toast(T("There is no idea #{number}, or it was withdrawn.", number=number))
         return
-    offer(turn, idea.title, text=idea.text[:1500], idea_id=idea.id)
+    ask(turn, {**_begun(idea.title), "text": idea.text[:1500], "idea_id": idea.id}, "when")
+
+
+@router.press("event.from_poll")
+def from_poll(turn: Turn, number: str, option: str) -> None:
+    """The winner of a poll of dates: those who can come then are asked first. Of a secret poll nobody knows them."""
+    poll = asking.find(turn.db, int(number))
+    if poll is None or poll.status == PollStatus.OPEN:
+        turn.toast(T("There is no poll #{number} that is closed.", number=number))
+        return
+    words = voting.options(turn.connection, [int(number)])[int(number)][int(option)]
+    if not turn.may(Role.ORGANISER):
+        _suggest(turn, poll, option, words)
+        return
+    draft = _begun(poll.question)
+    if poll.secrecy != Secrecy.SECRET:
+        draft |= {"poll_id": poll.id, "poll_option": int(option)}
+    try:
+        preview(turn, draft | dict(FACTS["when"].take(turn, words)))
+    except Wrong as wrong:
+        ask(turn, draft, "when", wrong.text)
+
+
+def _begun(title: str) -> dict[str, Any]:
+    """A draft of something that is known already: only its time and its topic are asked for."""
+    return {"title": title[:LONGEST_TITLE], "text": "", "place": "", "capacity": None}
+
+
+def _suggest(turn: Turn, poll: Poll, option: str, words: str) -> None:
+    """Whoever has asked a poll, and is no organiser, suggests the event to the team; once is enough."""
+    number = str(poll.id)
+    team = conversation.team_chats(turn.connection)
+    if turn.person.id != poll.author_id or not team:
+        turn.toast(ONLY_ORGANISERS)
+        return
+    about = f"poll-event:{number}"
+    if not any(outbox.copies(turn.connection, about, room) for room in team):
+        text = T(
+            "{who} suggests an event: poll #{number} “{question}” has found {option}.",
+            who=turn.person.pseudonym,
+            number=number,
+            question=poll.question,
+            option=words,
+        )
+        choice = Choice(T("Make an event of it"), "event.from_poll", (number, option))
+        turn.tell_all(team, Message(text, (choice,), about))
+    turn.toast(T("The lab's organisers announce events. I have told them of it."))
 
 
 def ask_next(turn: Turn, draft: dict[str, Any]) -> None:
@@ -259,8 +294,15 @@ def preview(turn: Turn, draft: dict[str, Any]) -> None:
         known = Lines([ACCESS[key] for key in draft["access"].split()], ", ")
         more.append(T("Accessible: {facts}", facts=known))
     lines.append(Lines(more))
-    rooms = len(planning.rooms(turn.db))
-    lines.append(T("It goes to the groups that hear of events ({rooms}), and to all who asked for news.", rooms=rooms))
+    if "poll_id" in draft:
+        asked = voting.count_who_can(turn.connection, draft["poll_id"], draft["poll_option"])
+        lines.append(
+            N("{n} person can come then, and hears first.", "{n} people can come then, and hear first.", n=asked)
+        )
+    hearing = len(rooms.hearing(turn.connection, [rooms.EVENTS, draft["topic"]]))
+    lines.append(
+        T("It goes to the groups that hear of such events ({rooms}), and to all who asked for news.", rooms=hearing)
+    )
     turn.ask(
         Lines([T("This is how it goes out:"), *lines], "\n\n"),
         Choice(T("Publish"), "event.publish", (_seen(draft), "now")),
@@ -316,6 +358,8 @@ def publish(turn: Turn, seen: str, moment: str) -> None:
         link=draft["link"],
         rule=draft.get("rule"),
         idea_id=draft.get("idea_id"),
+        poll_id=draft.get("poll_id"),
+        poll_option=draft.get("poll_option"),
     )
     if plan.rule is None and moments.instant(plan.wall, turn.words.zone) <= turn.now:
         ask(turn, draft, "when", T("That is over already. When is it?"))
@@ -355,7 +399,8 @@ def go_out(turn: Turn, events: Sequence[Event]) -> None:
     first = events[0]
     number = str(first.number)
     told_at = planning.told_at(first, turn.now)
-    for room in dict.fromkeys([*planning.rooms(turn.db), *conversation.team_chats(turn.connection)]):
+    hearing = rooms.hearing(turn.connection, [rooms.EVENTS, first.topic])
+    for room in dict.fromkeys([*hearing, *conversation.team_chats(turn.connection)]):
         if told_at == turn.now:
             turn.tell(room, card(turn, first), bulk=True)
         else:

@@ -8,7 +8,18 @@ from bot.router import Router
 from bot.turn import Turn
 from bot.types import Choice, T
 from handlers.polls import reading
-from handlers.polls.drafting import TEMPLATES, ask_closing, begin, drafted, fingerprint, in_draft, preview, trouble
+from handlers.polls.drafting import (
+    TEMPLATES,
+    ask_closing,
+    ask_places,
+    begin,
+    called,
+    drafted,
+    fingerprint,
+    in_draft,
+    preview,
+    trouble,
+)
 from handlers.polls.mirroring import mirror
 from handlers.polls.reading import Unclear
 from handlers.polls.voting import show
@@ -18,6 +29,7 @@ from handlers.polls.words import (
     may_decide,
     number_of,
 )
+from storage import rooms
 from storage.people import Role
 from storage.polls import asking, voting
 from storage.polls.asking import Draft
@@ -67,6 +79,8 @@ def put_here(turn: Turn, number: str) -> None:
         turn.say(gone(number))
     elif not may_decide(turn, poll):
         turn.say(T("Only who has asked and the lab's organisers can do that."))
+    elif poll.audience == Audience.ROOMS and turn.chat.id not in asking.places(turn.connection, number_of(poll)):
+        turn.say(T("Poll #{number} is only for the rooms where it stands.", number=number))
     else:
         asking.place(turn.connection, number_of(poll), turn.chat.id)
         show(turn, number)
@@ -81,7 +95,7 @@ def post(turn: Turn, seen: str) -> None:
     if not in_draft(turn):
         return
     draft = drafted(turn.data)
-    if seen != fingerprint(draft):  # an older preview, or that of another poll
+    if seen != fingerprint(draft, turn.data):  # an older preview, or that of another poll
         turn.toast(T("This has changed since. Please look once more."))
         preview(turn, turn.data)
         return
@@ -91,24 +105,41 @@ def post(turn: Turn, seen: str) -> None:
         return
     if draft.audience is not Audience.PLACES and not turn.may(Role.ORGANISER):
         draft = replace(draft, audience=Audience.PLACES, named=(), until_all=False)
-    places = turn.data.get("places", [])
+    groups = may_show(turn)
+    if draft.audience is Audience.ROOMS and not groups:
+        ask_places(turn, dict(turn.data))
+        return
     turn.done()
     number = asking.ask(turn.connection, draft, turn.person.id, turn.now, turn.words.zone)
     asking.place(turn.connection, number, turn.chat.id)
-    turn.replace(
-        T(
-            "Poll #{number} is open. It stands here; write /poll {number} in each group where it shall stand, too.",
-            number=str(number),
-        ),
-        Choice(T("Close it"), "poll.close", (str(number),)),
-    )
-    show(turn, str(number))
-    for chat in places:  # where it stood before
-        poll = asking.find(turn.db, number)
-        assert poll is not None
+    for chat in groups:
         asking.place(turn.connection, number, chat)
-        turn.tell(chat, card(turn, poll, draft.options, False))
+    told = T(
+        "Poll #{number} is open. It stands here; write /poll {number} in each group where it shall stand, too.",
+        number=str(number),
+    )
+    if groups:
+        told = T(
+            "Poll #{number} is open. It stands here and in {places}.", number=str(number), places=called(turn, groups)
+        )
+    turn.replace(told, Choice(T("Close it"), "poll.close", (str(number),)))
+    show(turn, str(number))
+    poll = asking.find(turn.db, number)
+    assert poll is not None
+    turn.tell_all(groups, card(turn, poll, draft.options, False))
+    for chat in groups:
         mirror(turn, number, chat)
+
+
+def may_show(turn: Turn) -> list[int]:
+    """Where the drafted poll is to stand, as far as this person may choose it now.
+
+    Organisers choose among the rooms with a name; whoever asks a poll again, where it stood before.
+    """
+    allowed = {room.id for room in rooms.named(turn.connection)} if turn.may(Role.ORGANISER) else set()
+    if "again" in turn.data:
+        allowed |= set(asking.places(turn.connection, turn.data["again"]))
+    return [chat for chat in turn.data.get("places", []) if chat in allowed]
 
 
 @router.press("poll.again")
@@ -119,7 +150,10 @@ def again(turn: Turn, number: str) -> None:
         turn.toast(T("Only who has asked and the lab's organisers can do that."))
         return
     groups = [chat for chat in asking.places(turn.connection, int(number)) if chat != turn.chat.id]
-    preview(turn, {**copied(turn, poll), "places": asking.groups(turn.connection, groups)})
+    draft = copied(turn, poll)
+    if not turn.may(Role.ORGANISER):
+        draft |= {"audience": Audience.PLACES, "named": [], "until_all": False}
+    preview(turn, {**draft, "places": asking.groups(turn.connection, groups), "again": poll.id})
 
 
 def copied(turn: Turn, poll: Poll) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from handlers.polls.words import (
     CANCEL,
     bars,
     closed_with,
+    events_of,
     gone,
     may_decide,
     mirrored,
@@ -70,18 +71,21 @@ def close_now(turn: Turn, number: int) -> bool:
         chart = Attachment(f"poll-{number}.png", "image/png", "poll.chart", (str(number),))
         caption = T("#{number} as a picture: a bar for each of the numbers above.", number=str(number))
         turn.tell_all(places, Message(caption, attachment=chart))
-    what_now = (
+    what_now = Message(
         T(
             "#{number} “{question}” is closed. Those who have voted want to know: what happens now?",
             number=str(number),
             question=poll.question,
         ),
-        Choice(T("Say what happens now"), "poll.outcome", (str(number),)),
+        (
+            Choice(T("Say what happens now"), "poll.outcome", (str(number),)),
+            *events_of(poll, voting.options(turn.connection, [number])[number]),
+        ),
     )
     if poll.author_id is not None:
-        turn.notify([poll.author_id], *what_now)
+        turn.notify([poll.author_id], what_now)
     else:
-        turn.tell_all(conversation.team_chats(turn.connection), *what_now)
+        turn.tell_all(conversation.team_chats(turn.connection), what_now)
     return True
 
 

@@ -1,14 +1,14 @@
 """A poll that is not asked yet: question, options, kind, secrecy, and a preview from which all can be changed."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
 from bot.router import Router
 from bot.turn import Turn
-from bot.types import Choice, Lines, T, Text, Verbatim
+from bot.types import Choice, Lines, N, T, Text, Verbatim
 from handlers.polls import reading
 from handlers.polls.reading import Unclear
 from handlers.polls.words import (
@@ -23,6 +23,7 @@ from handlers.polls.words import (
     explained,
     until,
 )
+from storage import rooms
 from storage.people import Group, Role
 from storage.polls.asking import Draft
 from storage.polls.counting import Kind
@@ -240,11 +241,15 @@ def preview(turn: Turn, data: Mapping[str, Any]) -> None:
     audience: Text = AUDIENCES[draft.audience]
     if draft.audience is Audience.NAMED:
         audience = Lines([GROUPS[Group(name)] for name in draft.named], ", ")
+    places = data.get("places", [])
     results = Results.CLOSED if draft.secrecy is Secrecy.SECRET else draft.results
     facts: list[Text] = [
         T("Kind: {kind}. {explanation}", kind=KINDS[draft.kind], explanation=explained(draft.kind, draft.most)),
         SECRECY[draft.secrecy],
         T("Who may vote: {audience}.", audience=audience),
+        T("It is shown here and in {places}.", places=called(turn, places))
+        if places
+        else T("It is shown here, and in each group in which you write /poll and its number."),
         T("It closes: {when}.", when=until(draft.closes_at, draft.until_all)),
         T("The count is shown {when}.", when=SHOWN[results]),
     ]
@@ -253,12 +258,13 @@ def preview(turn: Turn, data: Mapping[str, Any]) -> None:
     if draft.proposals:
         facts.append(T("Voters can suggest options; you decide about them."))
     choices = [
-        Choice(T("Post it"), "poll.post", (fingerprint(draft),)),
+        Choice(T("Post it"), "poll.post", (fingerprint(draft, data),)),
         Choice(T("Change the question"), "poll.change", ("question",)),
         Choice(T("Change the options"), "poll.change", ("options",)),
         Choice(T("Kind"), "poll.change", ("kind",)),
         Choice(T("Secrecy"), "poll.change", ("secrecy",)),
         Choice(T("Who may vote"), "poll.change", ("audience",)),
+        Choice(T("Where it is shown"), "poll.change", ("places",)),
         Choice(T("When it closes"), "poll.change", ("closes",)),
         Choice(T("Needed voters"), "poll.change", ("quorum",)),
     ]
@@ -280,9 +286,19 @@ def not_yet_posted(turn: Turn, _text: str) -> None:
     go_on(turn, dict(turn.data))
 
 
-def fingerprint(draft: Draft) -> str:
+def fingerprint(draft: Draft, data: Mapping[str, Any]) -> str:
     """What a preview has shown: only that is posted."""
-    return str(zlib.crc32(repr(sorted(asdict(draft).items())).encode()))
+    shown = [*sorted(asdict(draft).items()), ("places", data.get("places", []))]
+    return str(zlib.crc32(repr(shown).encode()))
+
+
+def called(turn: Turn, places: Sequence[int]) -> Text:
+    """Some groups by their names; of those that have none, how many they are."""
+    names, others = rooms.names(turn.connection, places)
+    parts: list[Text] = [Verbatim(name) for name in names]
+    if others:
+        parts.append(N("{n} group without a name", "{n} groups without a name", n=others))
+    return Lines(parts, ", ")
 
 
 def in_draft(turn: Turn) -> bool:
@@ -323,6 +339,8 @@ def change(turn: Turn, what: str) -> None:
             )
         case "audience":
             ask_audience(turn, data)
+        case "places":
+            ask_places(turn, data)
         case _:
             ask_closing(turn, data)
 
@@ -369,9 +387,17 @@ def ask_audience(turn: Turn, data: dict[str, Any]) -> None:
 
 @router.press("poll.audience")
 def take_audience(turn: Turn, audience: str) -> None:
-    if in_draft(turn):
-        data = dict(turn.data)
-        preview(turn, {**data, "audience": Audience(audience), "named": []} if audience else data)
+    if not in_draft(turn):
+        return
+    data = dict(turn.data)
+    if audience:
+        data |= {"audience": Audience(audience), "named": []}
+    if audience in (Audience.PLACES, Audience.ROOMS):
+        data["until_all"] = False  # nobody knows how many are in a group
+    if audience == Audience.ROOMS and not data.get("places"):
+        ask_places(turn, data)
+    else:
+        preview(turn, data)
 
 
 @router.press("poll.named")
@@ -381,6 +407,38 @@ def take_named(turn: Turn, group: str) -> None:
     named = sorted({*turn.data.get("named", [])} ^ {Group(group).value})
     audience = Audience.NAMED if named else Audience.PLACES
     ask_audience(turn, {**turn.data, "named": named, "audience": audience})
+
+
+def ask_places(turn: Turn, data: dict[str, Any]) -> None:
+    """In which groups it is shown, by their names. Elsewhere its asker puts it: so they are there, and may."""
+    named, places = rooms.named(turn.connection), data.get("places", [])
+    if not turn.may(Role.ORGANISER):
+        turn.say(
+            T("Only the lab's organisers choose groups from a list. Write /poll and its number in a group instead.")
+        )
+        preview(turn, data)
+    elif not named:
+        turn.say(T("No group has a name in lists yet. /room in a group gives it one."))
+        preview(turn, data | {"audience": Audience.PLACES} if data.get("audience") == Audience.ROOMS else data)
+    else:
+        choices = [
+            Choice(
+                T("Not {group}", group=room.name) if room.id in places else T("Also {group}", group=room.name),
+                "poll.place",
+                (str(room.id),),
+            )
+            for room in named
+        ]
+        asked = T("In which groups shall it be shown?")
+        chosen = Lines([asked, T("Now: {places}", places=called(turn, places))], "\n") if places else asked
+        turn.ask(chosen, *choices, Choice(T("Done"), "poll.audience", ("",)), step="poll.preview", data=data)
+
+
+@router.press("poll.place")
+def take_place(turn: Turn, chat: str) -> None:
+    if in_draft(turn):
+        places = sorted({*turn.data.get("places", [])} ^ {int(chat)})
+        ask_places(turn, {**turn.data, "places": places})
 
 
 def ask_closing(turn: Turn, data: dict[str, Any]) -> None:

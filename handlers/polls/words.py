@@ -54,6 +54,7 @@ SECRECY: Mapping[Secrecy, Text] = {
 
 AUDIENCES: Mapping[Audience, Text] = {
     Audience.PLACES: T("whoever is in a group where it stands"),
+    Audience.ROOMS: T("only whoever is in the rooms where it is shown"),
     Audience.LAB: T("everybody who knows the bot"),
     Audience.TEAM: T("the lab's team"),
     Audience.NAMED: T("some groups of society"),
@@ -207,7 +208,7 @@ def card(turn: Turn, poll: Poll, options: Sequence[str], private: bool) -> Messa
     if closed:
         parts.append(outcome_of(poll, options))
         again = Choice(T("Ask it again"), "poll.again", (str(number),))
-        return Message(Lines(parts, "\n\n"), (again,) if private else (), subject(number))
+        return Message(Lines(parts, "\n\n"), (again, *events_of(poll, options)) if private else (), subject(number))
     parts.append(Lines(footer(poll), " "))
     return Message(Lines(parts, "\n\n"), tuple(choices(poll, options, private)), subject(number))
 
@@ -368,6 +369,16 @@ def closed_with(poll: Poll, options: Sequence[str]) -> Text:
         for place, round_ in enumerate(result.rounds, 1)
     ]
     return Lines([found, *rounds])
+
+
+def events_of(poll: Poll, options: Sequence[str]) -> list[Choice]:
+    """The dates that have won a closed poll can become events."""
+    if poll.kind != Kind.DATES or poll.result is None or poll.voters < max(poll.quorum, 1):
+        return []
+    return [
+        Choice(T("Make an event of it: {date}", date=options[option]), "event.from_poll", (str(poll.id), str(option)))
+        for option in Result.read(poll.result).winners
+    ]
 
 
 def won_with(kind: Kind, score: int) -> Text:

@@ -1,5 +1,6 @@
 """Whom an announcement is for: counted before, and fixed once, page by page."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -7,11 +8,12 @@ from sqlalchemy import ColumnElement, and_, exists, false, func, literal, select
 from sqlmodel import Session, col
 
 from storage.announcements.ledger import WAITING, delivery_table
-from storage.announcements.subscribing import Hearing, Often, Subscription
+from storage.announcements.subscribing import Often, Subscription
 from storage.announcements.writing import EVERYBODY, GENERAL, GROUP, ROOMS, SUPPORTERS, TOPIC, Announcement
 from storage.conversation import chat_table, home_of, insert_or_nothing
 from storage.ideas import Support
 from storage.people import Person
+from storage.rooms import Hearing
 
 PAGE = 1000
 """How many people are looked at in one transaction."""
@@ -36,13 +38,7 @@ def size(session: Session, audience: str) -> Size:
         .where(*_people(audience))
         .group_by(chat_table.c.adapter)
     )
-    rooms = (
-        select(chat_table.c.adapter, func.count())
-        .select_from(Hearing)
-        .join(chat_table, chat_table.c.id == col(Hearing.chat_id))
-        .where(*_rooms(audience))
-        .group_by(chat_table.c.adapter)
-    )
+    rooms = select(chat_table.c.adapter, func.count()).where(*_rooms(audience)).group_by(chat_table.c.adapter)
     for adapter, number in session.execute(people):
         found.people += number
         found.chats[adapter] = number
@@ -61,11 +57,8 @@ def fix_some(session: Session, announcement: Announcement) -> bool:
     connection = session.connection()
     if announcement.until is None:
         announcement.until = session.execute(select(func.max(col(Person.id)))).scalar_one() or 0
-        rooms = (
-            select(literal(announcement.number), chat_table.c.id, literal(None), chat_table.c.adapter, *_NEW)
-            .select_from(Hearing)
-            .join(chat_table, chat_table.c.id == col(Hearing.chat_id))
-            .where(*_rooms(announcement.audience))
+        rooms = select(literal(announcement.number), chat_table.c.id, literal(None), chat_table.c.adapter, *_NEW).where(
+            *_rooms(announcement.audience)
         )
         announcement.recipients += _into(connection, rooms)
     following = (
@@ -115,8 +108,23 @@ def _people(audience: str) -> list[ColumnElement[bool]]:
     return [col(Person.stopped_at).is_(None), wanted, among]
 
 
+def chosen(audience: str) -> list[int]:
+    """The rooms that an audience lists one by one."""
+    kind, _, which = audience.partition(":")
+    return [int(chat) for chat in which.split(",")] if kind == ROOMS and which else []
+
+
+def of_rooms(chats: Sequence[int]) -> str:
+    """The audience of these rooms."""
+    return f"{ROOMS}:{','.join(map(str, sorted(chats)))}"
+
+
 def _rooms(audience: str) -> list[ColumnElement[bool]]:
     """The rooms of an audience: what is for everybody is for them, too."""
+    if listed := chosen(audience):
+        return [chat_table.c.id.in_(listed), chat_table.c.name.is_not(None), chat_table.c.active]
     kind, _, which = audience.partition(":")
     topic = {EVERYBODY: GENERAL, ROOMS: GENERAL, TOPIC: which}.get(kind)
-    return [false()] if topic is None else [col(Hearing.topic) == topic, chat_table.c.active]
+    if topic is None:
+        return [false()]
+    return [exists().where(col(Hearing.chat_id) == chat_table.c.id, col(Hearing.topic) == topic), chat_table.c.active]

@@ -1,4 +1,4 @@
-"""Who wants to hear what, how often and when; and which rooms hear it."""
+"""Who wants to hear what, how often and when."""
 
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -44,13 +44,6 @@ class QuietHours(SQLModel, table=True):
     end: int
 
 
-class Hearing(SQLModel, table=True):
-    """A room hears a topic."""
-
-    chat_id: int = Field(foreign_key="chat.id", primary_key=True)
-    topic: str = Field(primary_key=True, index=True)
-
-
 def often(session: Session, person_id: int) -> dict[str, Often]:
     """What a person has said about topics."""
     rows = session.exec(select(Subscription).where(Subscription.person_id == person_id)).all()
@@ -78,20 +71,6 @@ def be_quiet(session: Session, person_id: int, hours: tuple[int, int] | None) ->
     session.execute(delete(QuietHours).where(col(QuietHours.person_id) == person_id))
     if hours is not None:
         session.add(QuietHours(person_id=person_id, begin=hours[0], end=hours[1]))
-    session.flush()
-
-
-def hears(session: Session, chat_id: int) -> set[str]:
-    """The topics a room hears."""
-    return set(session.exec(select(Hearing.topic).where(Hearing.chat_id == chat_id)).all())
-
-
-def hear(session: Session, chat_id: int, topic: str, on: bool) -> None:
-    """Let a room hear a topic, or no longer."""
-    mine = (col(Hearing.chat_id) == chat_id, col(Hearing.topic) == topic)
-    session.execute(delete(Hearing).where(*mine))
-    if on:
-        session.add(Hearing(chat_id=chat_id, topic=topic))
     session.flush()
 
 

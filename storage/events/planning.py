@@ -7,15 +7,16 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Select, delete, select
+from sqlalchemy import Select, select
 from sqlmodel import Session, col
 
 from storage.events import moments, places, reminding
-from storage.events.tables import USUAL_AHEADS, Attendee, Event, EventRoom, Kind, Series, Status
+from storage.events.tables import USUAL_AHEADS, Attendee, Event, Kind, Series, Status
 from storage.ideas import Follow, Support
+from storage.polls import voting
 
 HEAD_START = timedelta(hours=1)
-"""How long before everybody else those hear of an event whose idea it comes from."""
+"""How long before everybody else those hear of an event whose idea it comes from, or who have found its date."""
 
 
 class Reach(StrEnum):
@@ -47,6 +48,8 @@ class Plan:
     rule: str | None = None
     reminders: str = USUAL_AHEADS
     idea_id: int | None = None
+    poll_id: int | None = None
+    poll_option: int | None = None
 
 
 def create(session: Session, plan: Plan, author_id: int | None, now: datetime) -> list[Event]:
@@ -110,6 +113,8 @@ def write(
         occurrence=occurrence,
         author_id=author_id,
         idea_id=plan.idea_id,
+        poll_id=plan.poll_id,
+        poll_option=plan.poll_option,
         code=f"{secrets.randbelow(1_000_000):06}",
         created_at=now,
         changed_at=now,
@@ -151,6 +156,8 @@ def tell_of(session: Session, events: Sequence[Event], now: datetime) -> None:
         backers = select(col(Support.person_id)).where(col(Support.idea_id) == first.idea_id)
         followers = select(col(Follow.person_id)).where(col(Follow.idea_id) == first.idea_id)
         reminding.invite(session, first, Kind.ASK, backers.union(followers), now)
+    if first.poll_id is not None and first.poll_option is not None:
+        reminding.invite(session, first, Kind.ASK, voting.who_can(first.poll_id, first.poll_option), now)
     reminding.invite(session, first, Kind.INVITE, _curious(), told_at(first, now))
 
 
@@ -165,8 +172,8 @@ def _curious() -> Select[int]:
 
 
 def told_at(event: Event, now: datetime) -> datetime:
-    """When everybody hears of a new event: at once, but those whose idea it comes from have a head start."""
-    return now if event.idea_id is None else now + HEAD_START
+    """When everybody hears of a new event: at once, but those it comes from have a head start."""
+    return now if event.idea_id is None and event.poll_id is None else now + HEAD_START
 
 
 def set_deadline(session: Session, event: Event, now: datetime) -> None:
@@ -249,20 +256,6 @@ def discard(session: Session, event: Event) -> None:
     if series is not None:
         session.delete(series)
         session.flush()
-
-
-def rooms(session: Session) -> list[int]:
-    """The groups that hear of new events."""
-    return list(session.execute(select(col(EventRoom.chat_id)).distinct().order_by(col(EventRoom.chat_id))).scalars())
-
-
-def hear(session: Session, chat_id: int) -> bool:
-    """A group hears of new events from now on; or no more, when it did."""
-    if session.execute(delete(EventRoom).where(col(EventRoom.chat_id) == chat_id)).rowcount:  # type: ignore[attr-defined]
-        return False
-    session.add(EventRoom(chat_id=chat_id))
-    session.flush()
-    return True
 
 
 def attendee(session: Session, person_id: int) -> Attendee:

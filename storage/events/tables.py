@@ -95,7 +95,8 @@ class Event(SQLModel, table=True):
     ``starts_at`` and ``ends_at`` follow from it. ``access`` are keys of ``ACCESS``, ``reminders`` minutes of
     ``AHEADS``, with spaces between. ``going``, ``held``, ``maybe`` and ``waiting`` count heads, companions included,
     in the transaction that changes them; ``line`` is the last number given out in the waiting list. ``uid`` and
-    ``sequence`` are the calendar's (RFC 5545). ``occurrence`` is where its series has it, as a wall time.
+    ``sequence`` are the calendar's (RFC 5545). ``occurrence`` is where its series has it, as a wall time. It may
+    come from an idea, or from the date of a poll that has won: ``poll_option`` is its position.
     """
 
     __table_args__ = (
@@ -135,6 +136,8 @@ class Event(SQLModel, table=True):
     source: int | None = None
     author_id: int | None = Field(default=None, foreign_key="person.id", index=True)
     idea_id: int | None = Field(default=None, foreign_key="idea.id", index=True)
+    poll_id: int | None = Field(default=None, foreign_key="poll.id")
+    poll_option: int | None = None
     code: str = ""
     notes: str = ""
     created_at: datetime
@@ -227,13 +230,3 @@ class Attendee(SQLModel, table=True):
     mention: bool = False
     remind: str | None = None
     feed: str | None = Field(default=None, unique=True)
-
-
-class EventRoom(SQLModel, table=True):
-    """A group that hears of new events; one that was two groups before may have two rows."""
-
-    __tablename__ = "event_room"
-    __table_args__ = ({"sqlite_autoincrement": True},)
-
-    id: int | None = Field(default=None, primary_key=True)
-    chat_id: int = Field(foreign_key="chat.id", index=True)

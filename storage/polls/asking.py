@@ -64,7 +64,7 @@ class Draft:
 
 
 def ask(connection: Connection, draft: Draft, author_id: int, now: datetime, zone: ZoneInfo) -> int:
-    """Open a poll; returns its number. Its author may vote."""
+    """Open a poll; returns its number. Its author may vote, unless it is for some rooms only."""
     number: int = connection.execute(
         insert(poll_table).returning(poll_table.c.id),
         {
@@ -93,7 +93,8 @@ def ask(connection: Connection, draft: Draft, author_id: int, now: datetime, zon
     ).scalar_one()
     rows = [{"poll_id": number, "position": place, "text": words} for place, words in enumerate(draft.options)]
     connection.execute(insert(option_table), rows)
-    voting.let_in(connection, number, author_id)
+    if draft.audience is not Audience.ROOMS:
+        voting.let_in(connection, number, author_id)
     if draft.secrecy is Secrecy.SECRET:
         voting.new_key(connection, number)
     else:

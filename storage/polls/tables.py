@@ -28,9 +28,11 @@ class Secrecy(StrEnum):
 
 
 class Audience(StrEnum):
-    """Who may vote: whoever is in a group where it stands, everybody the lab knows, its team, or named groups."""
+    """Who may vote: whoever is in a group where it stands, or in one of the rooms it was asked in and nowhere else;
+    everybody the lab knows, its team, or named parts of society."""
 
     PLACES = "places"
+    ROOMS = "rooms"
     LAB = "lab"
     TEAM = "team"
     NAMED = "named"
@@ -57,7 +59,7 @@ class Poll(SQLModel, table=True):
     """A question; its id is the number people call it by.
 
     ``most`` is how many options may be chosen, or how many dots there are. ``options`` and ``voters`` are counts kept
-    in the transaction that changes them. ``named`` lists the groups of ``Audience.NAMED``, separated by commas.
+    in the transaction that changes them. ``named`` are the parts of society of ``Audience.NAMED``, with commas between.
     ``link`` is the unguessable part of its deep link: who has it was in a group where the poll stands. ``stale`` is
     true while its copies show less than the database knows. ``remind_at`` is when those who have not voted are
     reminded, and ``reminded`` the last person who was. ``result`` is what ``counting.Result`` stores at the close.

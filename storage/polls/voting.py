@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, text, update
+from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from storage.conversation import table_of
 from storage.engine import overwrite_deleted
 from storage.people import Person, Role
-from storage.polls.counting import Content, Kind, count, is_valid, tally, weights
+from storage.polls.counting import IF_NEED_BE, YES, Content, Kind, count, is_valid, tally, weights
 from storage.polls.tables import (
     Audience,
     Secrecy,
@@ -99,7 +99,8 @@ def rules(connection: Connection, number: int, *, locked: bool = False) -> Rules
 def may_vote(connection: Connection, poll: Rules, person_id: int, role: Role, chat_id: int | None) -> bool:
     """Whether this person is among those who are asked; ``chat_id`` names the group they speak in.
 
-    Who was let in once stays: a bot is not told who leaves a group.
+    Of groups and rooms the messenger knows the members: who votes there, or has come by the link that stands there,
+    is one. Who was let in once stays: a bot is not told who leaves.
     """
     match poll.audience:
         case Audience.LAB:
@@ -109,7 +110,7 @@ def may_vote(connection: Connection, poll: Rules, person_id: int, role: Role, ch
         case Audience.NAMED:
             group = connection.execute(_GROUP, {"person": person_id}).scalar_one_or_none()
             return group is not None and group in poll.named.split(",")
-    if person_id == poll.author_id:
+    if person_id == poll.author_id and poll.audience is Audience.PLACES:
         return True
     key = {"poll": poll.id, "person": person_id, "chat": chat_id}
     if chat_id is not None and connection.execute(_STANDS, key).first() is not None:
@@ -418,6 +419,19 @@ def voters(connection: Connection, number: int, most: int) -> list[tuple[str, Co
         .limit(most)
     )
     return [(name, read(content)) for name, content in connection.execute(query)]
+
+
+def who_can(number: int, option: int) -> Select[int]:
+    """The ids of those who can come on a date of a poll, if need be; nobody's where it was secret."""
+    said = func.substr(ballot_table.c.content, 2 * option + 1, 1)  # one digit for each date, with commas between
+    can = said.in_([str(YES), str(IF_NEED_BE)])
+    return select(ballot_table.c.person_id).where(ballot_table.c.poll_id == number, can)
+
+
+def count_who_can(connection: Connection, number: int, option: int) -> int:
+    """How many they are."""
+    query = select(func.count()).select_from(who_can(number, option).subquery())
+    return int(connection.execute(query).scalar_one())
 
 
 # -- two accounts become one person, and people leave -------------------------------------------------------

@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import count
 
@@ -73,6 +73,7 @@ class Chat:
     id: str
     private: bool
     members: set[str]
+    title: str | None = None
     messages: list[Seen] = field(default_factory=list)
     blocked: bool = False
     moved_to: str | None = None
@@ -124,9 +125,9 @@ class Memory:
 
     def group(self, name: str, *members: str) -> ChatRef:
         """A group with the bot in it; ``members[0]`` has added it."""
-        chat = self.chats.setdefault(f"g-{name}", Chat(f"g-{name}", False, set(members)))
+        chat = self.chats.setdefault(f"g-{name}", Chat(f"g-{name}", False, set(members), name))
         ref = ChatRef(self.name, chat.id)
-        self._log_update(Joined(*self._happened(ref, members[0]), title=name))
+        self._log_update(Joined(*self._happened(ref, members[0])))
         return ref
 
     def say(
@@ -221,7 +222,7 @@ class Memory:
         """A group goes on under another id."""
         old = self.chats[chat.id]
         new = ChatRef(self.name, to)
-        self.chats[to] = Chat(to, False, old.members)
+        self.chats[to] = Chat(to, False, old.members, old.title)
         old.moved_to = to
         self._log_update(Moved(*self._happened(chat, person), to=new))
         return new
@@ -248,7 +249,7 @@ class Memory:
         return f"u{next(self._ids)}", chat, actor, self.now(), self.chats[chat.id].private
 
     def _log_update(self, update: Happened) -> None:
-        self.happen(update)  # type: ignore[arg-type]
+        self.happen(replace(update, title=self.chats[update.chat.id].title))  # type: ignore[arg-type]
 
     # -- the port -------------------------------------------------------------------------------------------
 

@@ -1,0 +1,38 @@
+"""Rooms have names and hear events as they hear topics; an event may come of a poll."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0008"
+down_revision = "0007"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("chat", sa.Column("name", sa.String(), nullable=True))
+    op.execute("INSERT INTO hearing (chat_id, topic) SELECT DISTINCT chat_id, 'events' FROM event_room")
+    op.drop_table("event_room")
+    with op.batch_alter_table("event", table_kwargs={"sqlite_autoincrement": True}) as batch_op:
+        batch_op.add_column(sa.Column("poll_id", sa.Integer(), nullable=True))
+        batch_op.add_column(sa.Column("poll_option", sa.Integer(), nullable=True))
+        batch_op.create_foreign_key(batch_op.f("fk_event_poll_id_poll"), "poll", ["poll_id"], ["id"])
+
+
+def downgrade() -> None:
+    op.create_table(
+        "event_room",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("chat_id", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["chat_id"], ["chat.id"], name=op.f("fk_event_room_chat_id_chat")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_event_room")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(op.f("ix_event_room_chat_id"), "event_room", ["chat_id"], unique=False)
+    op.execute("INSERT INTO event_room (chat_id) SELECT chat_id FROM hearing WHERE topic = 'events'")
+    op.execute("DELETE FROM hearing WHERE topic = 'events'")
+    op.drop_column("chat", "name")
+    with op.batch_alter_table("event", table_kwargs={"sqlite_autoincrement": True}) as batch_op:
+        batch_op.drop_constraint(batch_op.f("fk_event_poll_id_poll"), type_="foreignkey")
+        batch_op.drop_column("poll_option")
+        batch_op.drop_column("poll_id")
