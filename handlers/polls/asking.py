@@ -107,6 +107,8 @@ def post(turn: Turn, seen: str) -> None:
         ask_places(turn, dict(turn.data))
         return
     turn.done()
+    if draft.closes_at is not None:
+        turn.due(draft.closes_at)
     number = asking.ask(turn.connection, draft, turn.person.id, turn.now, turn.words.zone)
     asking.place(turn.connection, number, turn.chat.id)
     for chat in groups:

@@ -1,5 +1,6 @@
 """Voting: by press, by number, by command, and ballots that take more than one press."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from bot.router import Router
@@ -22,7 +23,7 @@ from handlers.polls.words import (
 from storage.polls import asking, voting
 from storage.polls.counting import EACH, MOST_RESISTANCE, NO, OBJECT, ONE_PRESS, RANKED, YES, Content, Kind
 from storage.polls.tables import LONGEST_REASON, Poll, Results, Secrecy
-from storage.polls.voting import Closed, Rules, Unfit
+from storage.polls.voting import REFRESH, Cast, Rules, Unfit
 
 router = Router()
 
@@ -31,14 +32,15 @@ BALLOT, REASON = "poll.ballot", "poll.reason"
 
 
 def votable(turn: Turn, number: str) -> Rules | None:
-    """The poll, if this person may vote in it now and here; who may not is told why."""
-    poll = voting.rules(turn.connection, int(number)) if number.isdecimal() else None
+    """The poll, held, if this person may vote in it now and here; who may not is told why."""
     here = None if turn.chat.private else turn.chat.id
+    role, wanted = turn.person.role, int(number) if number.isdecimal() else 0
+    poll, may = voting.held_for(turn.connection, wanted, turn.person.id, role, here) or (None, False)
     if poll is None:
         turn.toast(gone(number))
     elif poll.is_over(turn.now):
         turn.toast(T("Poll #{number} is closed.", number=number))
-    elif not voting.may_vote(turn.connection, poll, turn.person.id, turn.person.role, here):
+    elif not may:
         turn.toast(T("You are not among those who are asked in poll #{number}.", number=number))
     elif here is not None and poll.secrecy is not Secrecy.OPEN:
         show_the_way(turn, poll, SECRECY[poll.secrecy])
@@ -81,25 +83,23 @@ def press(turn: Turn, number: str, option: str) -> None:
 
 def cast(turn: Turn, poll: Rules, content: Content, reason: str = "") -> bool:
     """Put the ballot into the box, and say that it counts; of a secret one no word of what it says is kept."""
+    options, before = voting.paper(turn.connection, poll, turn.person.id)
     try:
-        voting.vote(turn.connection, poll.id, turn.person.id, content, turn.now, reason)
-    except Closed:
-        turn.toast(T("Poll #{number} is closed.", number=str(poll.id)))
-        return False
+        voting.cast(turn.connection, poll, turn.person.id, before, Cast(content, reason, turn.now))
     except Unfit:
         turn.toast(typed(poll.kind))
         return False
-    answer(turn, poll, content)
+    turn.due(turn.now + REFRESH)
+    answer(turn, poll, options, content)
     close_if_all_have_voted(turn, poll)
     return True
 
 
-def answer(turn: Turn, poll: Rules, content: Content) -> None:
+def answer(turn: Turn, poll: Rules, options: Sequence[str], content: Content) -> None:
     number = str(poll.id)
     if poll.secrecy is Secrecy.SECRET:
         note(turn, poll, T("Your vote in #{number} is in the box.", number=number))
         return
-    options = voting.options(turn.connection, [poll.id])[poll.id]
     note(turn, poll, T("Your vote in #{number}: {said}", number=number, said=said(poll.kind, options, content)))
 
 
@@ -119,6 +119,7 @@ def withdraw(turn: Turn, number: str) -> None:
     if poll is None:
         return
     if voting.withdraw(turn.connection, poll.id, turn.person.id, turn.now):
+        turn.due(turn.now + REFRESH)
         note(turn, poll, T("Your vote in #{number} is taken back.", number=number))
     else:
         note(turn, poll, T("You have not voted in #{number}.", number=number))
