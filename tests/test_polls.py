@@ -382,7 +382,7 @@ async def test_a_poll_closes_by_itself_and_everybody_reads_what_happens_now(lab:
     assert picture.file is not None and picture.file[0] == "poll-1.png" and picture.file[1].startswith(b"\x89PNG")
     await refreshed(lab)
     assert card.buttons == ()
-    assert "what happens now?" in anna.sees
+    assert "is closed. What happens now?" in anna.sees
     await anna.presses("Say what happens now")
     await anna.says("We meet on Wednesday at seven.")
     assert here.sees == "What happens now with #1 “Which evening?”: We meet on Wednesday at seven."
@@ -486,6 +486,38 @@ async def test_a_poll_is_asked_again_where_it_stood(lab: Community) -> None:
     await ben.says(f"/start poll_1_{(await poll_of(lab)).link}")
     await ben.presses("Ask it again")
     assert ben.sees.startswith("<b>#1")
+
+
+async def test_a_poll_is_made_like_another_that_is_still_open(lab: Community) -> None:
+    olga = await lab.organiser("olga")
+    await asks(olga, "Tue\nWed", "One choice", "open", ("Needed voters", "=3"))
+    [here] = await in_group(lab, "olga")
+    await here.says("/poll 1")
+    await olga.presses("One more like it")
+    assert "Needed for a result: 3 voters." in olga.sees
+    assert "It is shown here and in 1 group without a name." in olga.sees
+    await olga.presses("Change the question")
+    await olga.says("Which morning?")
+    await olga.presses("Post it")
+    assert the_card(here, 2).html.startswith("<b>#2 Which morning?</b>")
+    assert (await poll_of(lab)).status == "open"
+
+
+async def test_who_has_left_a_group_keeps_their_vote_and_can_change_it(lab: Community) -> None:
+    """A bot is not told who leaves: who was in the group when they voted, or came by its link, was asked."""
+    anna, ben, _ = await in_group(lab, "anna", "ben", "eve")
+    await anna.says(f"/poll {WHICH} | Tue | Wed")
+    link = (await poll_of(lab)).link
+    await ben.presses("Tue")
+    await lab.person("eve").says(f"/start poll_1_{link}")
+    lab.messenger.chats[anna.chat.id].members -= {"ben", "eve"}
+    for name in ("ben", "eve"):
+        await lab.person(name).says("/vote 1 2")
+        assert lab.person(name).sees == "Your vote in #1: 2. Wed"
+    await lab.person("zoe").says("/vote 1 2")  # she never was there
+    assert lab.person("zoe").sees == "You are not among those who are asked in poll #1."
+    assert (await poll_of(lab)).voters == 2
+    assert await is_true(lab)
 
 
 async def test_voters_suggest_options_and_the_author_decides(lab: Community) -> None:

@@ -121,7 +121,11 @@ def post(turn: Turn, seen: str) -> None:
         told = T(
             "Poll #{number} is open. It stands here and in {places}.", number=str(number), places=called(turn, groups)
         )
-    turn.replace(told, Choice(T("Close it"), "poll.close", (str(number),)))
+    turn.replace(
+        told,
+        Choice(T("Close it"), "poll.close", (str(number),)),
+        Choice(T("One more like it"), "poll.again", (str(number),)),
+    )
     show(turn, str(number))
     poll = asking.find(turn.db, number)
     assert poll is not None
