@@ -26,12 +26,12 @@ from bot.adapters.memory import Memory
 from bot.app import App
 from bot.config import Settings
 from bot.types import Actor, Batch, ChatRef, MessageRef, Pressed
-from handlers.polls.keeping import refresh_polls
 from storage.engine import migrate
 from storage.polls import asking, voting
 from storage.polls.asking import Draft
 from storage.polls.counting import Kind, is_valid
 from storage.polls.tables import Secrecy
+from storage.polls.voting import REFRESH
 
 NOW = datetime.now(UTC)
 GROUPS, OPTIONS, MOST = 50, 5, 5
@@ -94,7 +94,7 @@ def presses(first: int, number: int, voters: int) -> Batch:
         chat = ChatRef("memory", f"g{at % GROUPS + 1}")
         person = Actor(f"p{random.randrange(voters) + 1}", "de")
         message = MessageRef(chat, f"m{at % GROUPS + 1}")
-        updates.append(Pressed(f"u{at}", chat, person, NOW, False, message=message, position=at % OPTIONS, revision=0))
+        updates.append(Pressed(f"u{at}", chat, person, NOW, False, message=message, position=at % OPTIONS))
     return Batch(updates, str(first + number))
 
 
@@ -118,10 +118,15 @@ async def measure(url: str, voters: int, votes: int, size: int) -> None:
     def versions(connection: Connection) -> int:
         return int(connection.execute(text("SELECT sum(version) FROM outbox")).scalar_one())
 
+    async def refreshed() -> None:
+        await asyncio.sleep(REFRESH.total_seconds())
+        await app.clock.catch_up()
+
+    await refreshed()
     before = await app.storage.run(versions)
     for at in range(0, 1000, size):
         await app.dispatch.receive(messenger, presses(10 * votes + at, size, voters))
-    await app.dispatch.tick("refresh", refresh_polls)
+    await refreshed()
     after = await app.storage.run(versions)
     print(f"| edits for a burst of 1,000 votes on a poll in {GROUPS} groups, {name} | {after - before} |")
     await app.storage.close()

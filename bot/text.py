@@ -20,6 +20,9 @@ from bot.types import Formatted, Lines, N, Span, T, Text, Verbatim
 
 SOURCE_LOCALE = "en"
 _TAG = re.compile(r"<[^>]*>")
+_DIRECTION = re.compile("[\u202a-\u202e\u2066-\u2069]")
+"""Signs that turn round what follows them, beyond the words they were written into (Unicode TR 9, 2.1 to 2.5)."""
+
 FOLDER = Path(__file__).parent.parent / "locales"
 
 
@@ -41,12 +44,15 @@ class Catalogue:
         return self._translations.gettext(msgid)
 
     def html(self, text: Text) -> str:
-        """Render for a message: the small HTML of templates stays, arguments are escaped."""
-        return self._render(text, _escaped)
+        """Render for a message: the small HTML of templates stays, arguments are escaped.
+
+        Words never turn round what stands beside them: signs that would are left out, here and in ``plain``.
+        """
+        return _DIRECTION.sub("", self._render(text, _escaped))
 
     def plain(self, text: Text) -> str:
         """Render for a place that knows no markup: a button, a toast, a menu."""
-        return self._render(text, str)
+        return _DIRECTION.sub("", self._render(text, str))
 
     def _render(self, text: Text, said: Callable[[str], str]) -> str:
         match text:

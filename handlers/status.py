@@ -6,6 +6,7 @@ from sqlmodel import col, select
 from bot.router import Router
 from bot.turn import Turn
 from bot.types import Lines, T, Text
+from handlers.people import messengers
 from storage import conversation, linking, outbox, people, reactions
 from storage.conversation import Failed
 from storage.ideas import OPEN, Idea
@@ -26,7 +27,7 @@ def status(turn: Turn, _text: str) -> None:
         lines.append(
             T(
                 "{adapter}: {pending} waiting, {undeliverable} undeliverable, {unsure} unsure",
-                adapter=adapter,
+                adapter=messengers([adapter]),
                 pending=counts.get((adapter, PENDING), 0),
                 undeliverable=counts.get((adapter, UNDELIVERABLE), 0),
                 unsure=counts.get((adapter, UNSURE), 0),

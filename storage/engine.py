@@ -253,8 +253,7 @@ def serialise(connection: Connection, names: Iterable[str]) -> None:
     the one writer does it already.
     """
     if connection.dialect.name == "postgresql":
-        for name in sorted(set(names)):
-            connection.execute(_LOCK, {"name": name})
+        connection.execute(_LOCK, {"names": sorted(set(names))})
 
 
 def overwrite_deleted(connection: Connection) -> None:
@@ -268,7 +267,7 @@ def overwrite_deleted(connection: Connection) -> None:
 
 
 _OVERWRITE = "overwrite_deleted"
-_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(name, 0)) FROM unnest(CAST(:names AS text[])) AS name")
 
 
 def migrate(url: str, revision: str = "head") -> None:

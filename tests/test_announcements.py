@@ -77,7 +77,7 @@ async def test_one_line_and_one_press_reach_everybody(lab: Community) -> None:
     assert await ledger_of(lab) == {"delivered": 3}
     assert (await announcement(lab)).status == Status.DONE
     assert "delivered: 3" in report(olga)
-    assert "memory, English: delivered: 3" in report(olga)
+    assert "Memory, English: delivered: 3" in report(olga)
 
 
 async def sent(lab: Community, olga: Resident, text: str = "Big news") -> None:
@@ -147,7 +147,7 @@ async def test_each_reads_it_in_their_language_and_what_is_missing_is_said(lab: 
     await olga.presses("Send")
     await rests(lab)
     assert len(copies(ada, "Big news")) == len(copies(bea, "Große Neuigkeit")) == 1
-    assert "memory, Deutsch: delivered: 1" in report(olga)
+    assert "Memory, Deutsch: delivered: 1" in report(olga)
 
 
 @pytest.mark.parametrize("signs", [10_000, 4097])
@@ -174,7 +174,7 @@ async def test_a_file_that_a_messenger_does_not_take_is_refused_before_anything_
     olga = await lab.organiser("olga")
     await olga.says("/announce")
     await olga.says("Look", files=[("film.mp4", bytes((1 << 20) + 1))])
-    assert olga.sees.startswith("This file is too large for memory: at most 1 MB.")
+    assert olga.sees.startswith("This file is too large for Memory: at most 1 MB.")
     await olga.says("Look", files=[("film.mp4", b"small")])
     assert "not sent yet" in olga.sees
 

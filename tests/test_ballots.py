@@ -28,8 +28,8 @@ from storage import conversation, erasure
 from storage.conversation import chat_table
 from storage.engine import Storage, session_in
 from storage.people import Person, Role, arrive
-from storage.polls import asking, mirroring, voting
-from storage.polls.asking import CannotAdd, Draft, reminder
+from storage.polls import asking, due, mirroring, voting
+from storage.polls.asking import CannotAdd, Draft
 from storage.polls.counting import EACH, RANKED, Content, Kind, Result, is_valid
 from storage.polls.mirroring import Source
 from storage.polls.tables import Audience, Secrecy, ballot_table, key_table, place_table, secret_table
@@ -103,7 +103,7 @@ async def test_nobody_votes_from_the_second_of_closing_on(storage: Storage) -> N
             voting.withdraw(connection, number, anna, NOW + timedelta(hours=2))
         with pytest.raises(Closed):
             voting.vote(connection, number + 1, anna, (1,), NOW)
-        assert asking.due_to_close(connection, NOW + timedelta(hours=1), 10) == [number]
+        assert due.to_close(connection, NOW + timedelta(hours=1)) == number
         assert voting.close(connection, number, NOW)
         assert not voting.close(connection, number, NOW)
         assert result_of(connection, number).winners == (0,)
@@ -396,15 +396,15 @@ async def test_a_group_that_goes_on_under_another_id_keeps_its_polls(storage: St
     ],
 )
 def test_nobody_is_reminded_at_night(lasts: timedelta, hour: str) -> None:
-    at = reminder(NOW, NOW + lasts, BERLIN)
+    at = due.reminder(NOW, NOW + lasts, BERLIN)
     assert at is not None
     assert f"{at.astimezone(BERLIN):%Y-%m-%d %H:%M}" == hour
 
 
 def test_a_poll_over_night_reminds_nobody() -> None:
     evening = datetime(2026, 11, 2, 20, 0, tzinfo=UTC)  # 21:00 in Berlin
-    assert reminder(evening, evening + timedelta(hours=8), BERLIN) is None
-    in_the_morning = reminder(evening, evening + timedelta(hours=14), BERLIN)
+    assert due.reminder(evening, evening + timedelta(hours=8), BERLIN) is None
+    in_the_morning = due.reminder(evening, evening + timedelta(hours=14), BERLIN)
     assert in_the_morning == datetime(2026, 11, 3, 7, 0, tzinfo=UTC)
 
 
@@ -416,9 +416,28 @@ async def test_only_those_who_have_not_voted_are_reminded_and_once(storage: Stor
             for person in (ben, eve):
                 voting.let_in(connection, number, person)
             voting.vote(connection, number, ben, (0,), NOW)
-            assert asking.due_to_remind(connection, NOW + timedelta(days=5)) is None
-            assert asking.due_to_remind(connection, NOW + timedelta(days=6)) == (number, [anna, eve])
-            assert asking.due_to_remind(connection, NOW + timedelta(days=6)) is None
+            assert due.to_remind(connection, NOW + timedelta(days=5), BERLIN) is None
+            assert due.to_remind(connection, NOW + timedelta(days=6), BERLIN) == (number, [anna, eve])
+            assert due.to_remind(connection, NOW + timedelta(days=6), BERLIN) is None
+
+    await storage.run(job)
+
+
+async def test_what_would_remind_late_at_night_waits_for_the_morning_or_is_left_out(storage: Storage) -> None:
+    """The bot was down when it was due."""
+
+    def job(connection: Connection) -> None:
+        anna, ben = some_people(connection, 2)
+        for closes, told in ((NOW + timedelta(days=7), True), (datetime(2026, 11, 9, 6, 30, tzinfo=UTC), False)):
+            number = asked(connection, anna, closes_at=closes)
+            voting.let_in(connection, number, ben)
+            night, morning = (datetime(2026, 11, 9, hour, 0, tzinfo=UTC) for hour in (2, 7))  # 3:00 and 8:00 in Berlin
+            assert due.to_remind(connection, night, BERLIN) == (number, [])
+            assert due.next_reminder(connection) == (morning if told else None)
+            assert due.to_remind(connection, morning, BERLIN) == ((number, [anna, ben]) if told else None)
+            over = asked(connection, anna, closes_at=NOW + timedelta(days=3))
+            assert due.to_remind(connection, NOW + timedelta(days=3), BERLIN) == (over, [])  # it closes now
+            assert due.next_reminder(connection) is None
 
     await storage.run(job)
 

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,7 @@ async def in_group(lab: Community, *names: str, called: str = "neighbours") -> l
 
 async def refreshed(lab: Community) -> None:
     """The copies are brought up to date, as every few seconds."""
-    await lab.tick("refresh_polls")
-    await lab.settled()
+    await lab.later(3)
 
 
 def the_card(who: Resident, number: int = 1) -> Seen:
@@ -374,8 +374,7 @@ async def test_a_poll_closes_by_itself_and_everybody_reads_what_happens_now(lab:
     await ben.presses("Wed")
     lab.time.pass_by(DAY)
     await ben.presses("Thu", card)  # at the second of closing, before anybody has closed it
-    await lab.tick("close_due_polls")
-    await lab.settled()
+    await lab.later(0)
     words, picture = here.screen[-2:]
     assert words.html.startswith("<b>The result of #1 Which evening?</b>\n\nClosed. The winner is 2. Wed: 1 vote.")
     assert "2. Wed\n1 vote, 100 % ██████████" in words.html
@@ -383,16 +382,45 @@ async def test_a_poll_closes_by_itself_and_everybody_reads_what_happens_now(lab:
     assert picture.file is not None and picture.file[0] == "poll-1.png" and picture.file[1].startswith(b"\x89PNG")
     await refreshed(lab)
     assert card.buttons == ()
-    assert "what happens now?" in anna.sees
+    assert "is closed. What happens now?" in anna.sees
     await anna.presses("Say what happens now")
     await anna.says("We meet on Wednesday at seven.")
     assert here.sees == "What happens now with #1 “Which evening?”: We meet on Wednesday at seven."
     await refreshed(lab)
     assert "What happens now: We meet on Wednesday at seven." in card.html
     shown = len(here.screen)
-    await lab.tick("close_due_polls")
-    await lab.settled()
+    await lab.later(60)
     assert len(here.screen) == shown
+
+
+async def test_polls_close_on_the_second_and_copies_change_at_most_every_three(lab: Community) -> None:
+    """Nothing is asked of the database by a clock that ticks: the alarm is set to what is due."""
+    [here] = await in_group(lab, "anna")
+    await here.says(f"/poll {WHICH} | Tue | Wed")
+    card = the_card(here)
+    await here.presses("Tue")
+    await lab.later(2.9)
+    assert len(card.versions) == 1
+    await here.presses("Wed")
+    await lab.later(0.1)
+    assert len(card.versions) == 2
+    await here.presses("Tue")
+    assert await lab.app.clock.catch_up() == lab.time.now() + timedelta(seconds=3)
+    await lab.later(3)
+    assert len(card.versions) == 3
+    anna = lab.person("anna")
+    await asks(anna, "Tue\nWed", "One choice", "open", ("When it closes", "In an hour"))
+    await lab.later(HOUR - 1)
+    assert (await poll_of(lab, 2)).status == "open"
+    await lab.later(1)
+    assert (await poll_of(lab, 2)).status == "closed"
+    await asks(anna, "Tue\nWed", "One choice", "open", ("When it closes", "In an hour"))
+    await lab.end()
+    lab.time.pass_by(DAY)
+    await lab.restart()
+    await lab.later(0)
+    assert (await poll_of(lab, 3)).status == "closed"
+    assert not {"refresh_polls", "close_due_polls"} & {tick.name.rpartition(".")[2] for tick in lab.app.router.ticks}
 
 
 async def test_an_empty_poll_and_a_tie_are_told_plainly(lab: Community) -> None:
@@ -436,8 +464,7 @@ async def test_only_who_has_not_voted_is_reminded(lab: Community) -> None:
     lab.time.pass_by(6 * DAY)
     before = [len(person.screen) for person in (anna, ben, eve)]
     for _ in range(2):
-        await lab.tick("remind_of_polls")
-        await lab.settled()
+        await lab.later(60)
     assert [len(person.screen) for person in (anna, ben, eve)] == [before[0] + 1, before[1], before[2]]
     assert "and you have not voted yet." in anna.sees
     await anna.presses("Vote")
@@ -459,6 +486,38 @@ async def test_a_poll_is_asked_again_where_it_stood(lab: Community) -> None:
     await ben.says(f"/start poll_1_{(await poll_of(lab)).link}")
     await ben.presses("Ask it again")
     assert ben.sees.startswith("<b>#1")
+
+
+async def test_a_poll_is_made_like_another_that_is_still_open(lab: Community) -> None:
+    olga = await lab.organiser("olga")
+    await asks(olga, "Tue\nWed", "One choice", "open", ("Needed voters", "=3"))
+    [here] = await in_group(lab, "olga")
+    await here.says("/poll 1")
+    await olga.presses("One more like it")
+    assert "Needed for a result: 3 voters." in olga.sees
+    assert "It is shown here and in 1 group without a name." in olga.sees
+    await olga.presses("Change the question")
+    await olga.says("Which morning?")
+    await olga.presses("Post it")
+    assert the_card(here, 2).html.startswith("<b>#2 Which morning?</b>")
+    assert (await poll_of(lab)).status == "open"
+
+
+async def test_who_has_left_a_group_keeps_their_vote_and_can_change_it(lab: Community) -> None:
+    """A bot is not told who leaves: who was in the group when they voted, or came by its link, was asked."""
+    anna, ben, _ = await in_group(lab, "anna", "ben", "eve")
+    await anna.says(f"/poll {WHICH} | Tue | Wed")
+    link = (await poll_of(lab)).link
+    await ben.presses("Tue")
+    await lab.person("eve").says(f"/start poll_1_{link}")
+    lab.messenger.chats[anna.chat.id].members -= {"ben", "eve"}
+    for name in ("ben", "eve"):
+        await lab.person(name).says("/vote 1 2")
+        assert lab.person(name).sees == "Your vote in #1: 2. Wed"
+    await lab.person("zoe").says("/vote 1 2")  # she never was there
+    assert lab.person("zoe").sees == "You are not among those who are asked in poll #1."
+    assert (await poll_of(lab)).voters == 2
+    assert await is_true(lab)
 
 
 async def test_voters_suggest_options_and_the_author_decides(lab: Community) -> None:

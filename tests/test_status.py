@@ -28,7 +28,7 @@ async def test_status_is_for_organisers(lab: Community) -> None:
     await olga.says("/status")
     assert olga.sees.splitlines() == [
         "I am well. People: 3. Ideas: 0.",
-        "memory: 0 waiting, 0 undeliverable, 0 unsure",
+        "Memory: 0 waiting, 0 undeliverable, 0 unsure",
     ]
 
 
@@ -45,7 +45,7 @@ async def test_status_counts_people_ideas_and_what_did_not_arrive(lab: Community
     await olga.says("/status")
     assert olga.sees.splitlines() == [
         "Mir geht es gut. Menschen: 3. Ideen: 2.",
-        "memory: 0 warten, 1 nicht zustellbar, 0 ungewiss",
+        "Memory: 0 warten, 1 nicht zustellbar, 0 ungewiss",
     ]
 
 
@@ -60,7 +60,7 @@ async def test_status_counts_what_waits(lab: Community) -> None:
     await lab.messenger.caught_up()
     lab.messenger.gate.set()
     await lab.settled()
-    assert "memory: 1 waiting, 0 undeliverable, 0 unsure" in olga.sees
+    assert "Memory: 1 waiting, 0 undeliverable, 0 unsure" in olga.sees
 
 
 async def test_a_message_that_may_or_may_not_have_arrived_is_listed(lab: Community) -> None:
@@ -71,7 +71,7 @@ async def test_a_message_that_may_or_may_not_have_arrived_is_listed(lab: Communi
     await lab.time.pass_until(lab.settled())
     assert len(anna.screen) == 1
     await olga.says("/status")
-    assert "memory: 0 waiting, 0 undeliverable, 1 unsure" in olga.sees
+    assert "Memory: 0 waiting, 0 undeliverable, 1 unsure" in olga.sees
     assert "may or may not have arrived: the answer got lost" in olga.sees
     assert "Nov 2, 2026" in olga.sees
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.text import Catalogues
-from bot.types import Lines, N, T, Text, Verbatim
+from bot.types import Formatted, Lines, N, T, Text, Verbatim
 from tests.test_choices import visible
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -20,7 +20,8 @@ def words() -> Catalogues:
     return Catalogues("de", BERLIN)
 
 
-SOME_WORDS = st.text(st.characters(exclude_categories=["Cs", "Cc"]))
+TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+SOME_WORDS = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters=TURNING))
 
 
 @given(SOME_WORDS)
@@ -35,6 +36,18 @@ def test_markup_and_places_in_what_people_write_mean_nothing(words: Catalogues) 
     evil = "<a href='x'>{number}</a> & {0} %s"
     html = words["en"].html(T("<i>{evil}</i>, {number}", evil=evil, number="7"))
     assert html == "<i>&lt;a href=&#39;x&#39;&gt;{number}&lt;/a&gt; &amp; {0} %s</i>, 7"
+
+
+def test_nobodys_words_turn_round_what_stands_beside_them(words: Catalogues) -> None:
+    """Signs of direction without an end would reach into the rest of a list."""
+    said = "\u202eabc\u2066 (dlrow) \u200fשלום"  # what only marks one place stays
+    for text in (
+        T("1. {idea}, 2.", idea=said),
+        Lines([Verbatim(f"1. {said}"), Verbatim("2.")], ", "),
+        Formatted(f"1. {said}, 2."),
+    ):
+        for shown in (words["en"].html(text), words["en"].plain(text)):
+            assert shown == "1. abc (dlrow) \u200fשלום, 2."
 
 
 def test_a_text_within_a_text_is_translated_and_keeps_its_markup(words: Catalogues) -> None:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from bot.turn import Turn
 from bot.types import Attachment, Choice, Formatted, Lines, Message, N, T, Text, Verbatim
+from handlers.people import messengers
 from handlers.polls.words import GROUPS
 from storage import rooms
 from storage.announcements import audience, ledger
@@ -175,7 +176,12 @@ def report(turn: Turn, announcement: Announcement) -> list[Text]:
             words = turn.lab.catalogues
             language = words[locale].name if locale in words else locale
             lines.append(
-                T("{messenger}, {language}: {states}", messenger=adapter, language=language, states=Lines(states, ", "))
+                T(
+                    "{messenger}, {language}: {states}",
+                    messenger=messengers([adapter]),
+                    language=language,
+                    states=Lines(states, ", "),
+                )
             )
     for reason, copies in ledger.reasons(turn.db, announcement.number):
         lines.append(T("{n} failed: {reason}", n=copies, reason=reason))

@@ -13,6 +13,7 @@ from bot.types import Choice, File, Lines, Said, T, Text, Verbatim
 from handlers.announcements import sending
 from handlers.announcements.markdown import formatted, is_address
 from handlers.announcements.words import CANCEL, STATUSES, audience_of, lasting, seconds_for, size_of
+from handlers.people import messengers
 from storage import conversation, ideas
 from storage.announcements import audience, writing
 from storage.announcements.writing import UNSENT, Announcement, Status
@@ -118,7 +119,7 @@ def _file(turn: Turn) -> File | Text | None:
     if file.size is not None and file.size > most:
         return T(
             "This file is too large for {messenger}: at most {most} MB. Please send a smaller one, or a link to it.",
-            messenger=name,
+            messenger=messengers([name]),
             most=round(most / MEGABYTE, 1),
         )
     return file

@@ -110,6 +110,8 @@ def post(turn: Turn, seen: str) -> None:
         ask_places(turn, dict(turn.data))
         return
     turn.done()
+    if draft.closes_at is not None:
+        turn.due(draft.closes_at)
     number = asking.ask(turn.connection, draft, turn.person.id, turn.now, turn.words.zone)
     asking.place(turn.connection, number, turn.chat.id)
     for chat in groups:
@@ -122,7 +124,11 @@ def post(turn: Turn, seen: str) -> None:
         told = T(
             "Poll #{number} is open. It stands here and in {places}.", number=str(number), places=called(turn, groups)
         )
-    turn.replace(told, Choice(T("Close it"), "poll.close", (str(number),)))
+    turn.replace(
+        told,
+        Choice(T("Close it"), "poll.close", (str(number),)),
+        Choice(T("One more like it"), "poll.again", (str(number),)),
+    )
     show(turn, str(number))
     poll = asking.find(turn.db, number)
     assert poll is not None

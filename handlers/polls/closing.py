@@ -58,6 +58,7 @@ def close_now(turn: Turn, number: int) -> bool:
     """Close it, tell the result wherever it stands, and ask what happens now. False when it was closed already."""
     if not voting.close(turn.connection, number, turn.now):
         return False
+    turn.due(turn.now)
     poll = asking.find(turn.db, number)
     assert poll is not None
     if poll.secrecy == Secrecy.SECRET:
@@ -73,7 +74,8 @@ def close_now(turn: Turn, number: int) -> bool:
         turn.tell_all(places, Message(caption, attachment=chart))
     what_now = Message(
         T(
-            "#{number} “{question}” is closed. Those who have voted want to know: what happens now?",
+            "#{number} “{question}” is closed. What happens now? "
+            "One or two sentences of yours are read wherever it stood.",
             number=str(number),
             question=poll.question,
         ),
@@ -159,9 +161,11 @@ def take_outcome(turn: Turn, text: str) -> None:
     poll = decided(turn, number)
     if poll is None:
         return
-    poll.outcome, poll.stale = text, True
+    poll.outcome = text
     turn.db.add(poll)
     turn.db.flush()
+    asking.make_stale(turn.connection, int(number))
+    turn.due(turn.now)
     news = T("What happens now with #{number} “{question}”: {words}", number=number, question=poll.question, words=text)
     turn.tell_all(asking.places(turn.connection, int(number)), news)
     turn.say(T("Thank you. Everybody reads it where #{number} stood.", number=number))

@@ -171,8 +171,10 @@ def take_template(turn: Turn, name: str) -> None:
 
 def ask_kind(turn: Turn, draft: dict[str, Any]) -> None:
     choices = [Choice(label, "poll.kind", (kind,)) for kind, label in KINDS.items()]
+    most = len(draft["options"])
     lines: list[Text] = [
-        T("{kind}: {explanation}", kind=label, explanation=explained(kind, 3)) for kind, label in KINDS.items()
+        T("{kind}: {explanation}", kind=label, explanation=explained(kind, DOTS if kind is Kind.DOTS else most))
+        for kind, label in KINDS.items()
     ]
     asked = T("How shall people answer?")
     turn.ask(Lines([asked, Lines(lines)], "\n\n"), *choices, CANCEL, step="poll.preview", data=draft)

@@ -7,22 +7,17 @@ from bot.turn import Turn
 from bot.types import Choice, Message, T
 from handlers.polls.closing import close_now, forget_traces
 from handlers.polls.words import card, number_of, subject
-from storage.polls import asking, voting
+from storage.polls import asking, due, voting
 from storage.polls.tables import Poll, Status
 
 router = Router()
 
-REFRESH = 3 / 60
-"""Minutes between two looks at which polls have changed: as often as Telegram lets one message in a group change."""
 
-AT_ONCE = 50
-"""How many polls are closed, or refreshed, in one transaction."""
-
-
-@router.every(minutes=REFRESH)
+@router.due(due.next_refresh)
 def refresh_polls(turn: Turn) -> None:
     """However many have voted meanwhile, each copy of a poll is changed once."""
-    for number in asking.take_stale(turn.connection, AT_ONCE):
+    number = due.to_refresh(turn.connection, turn.now)
+    if number is not None:
         poll = asking.find(turn.db, number)
         assert poll is not None
         show_everywhere(turn, poll)
@@ -39,18 +34,19 @@ def show_everywhere(turn: Turn, poll: Poll) -> None:
     turn.edit_everywhere(subject(number), show, live=poll.status == Status.OPEN)
 
 
-@router.every(minutes=1)
+@router.due(due.next_close)
 def close_due_polls(turn: Turn) -> None:
-    """The polls whose time is over."""
-    for number in asking.due_to_close(turn.connection, turn.now, AT_ONCE):
+    """A poll whose time is over."""
+    number = due.to_close(turn.connection, turn.now)
+    if number is not None:
         close_now(turn, number)
 
 
-@router.every(minutes=1)
+@router.due(due.next_reminder)
 def remind_of_polls(turn: Turn) -> None:
     """Once before the close, whoever has not voted; some hundred at a time."""
-    found = asking.due_to_remind(turn.connection, turn.now)
-    if found is None:
+    found = due.to_remind(turn.connection, turn.now, turn.lab.catalogues[turn.lab.catalogues.default].zone)
+    if found is None or not found[1]:
         return
     number, people = found
     poll = asking.find(turn.db, number)

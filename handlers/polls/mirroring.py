@@ -13,7 +13,7 @@ from storage.polls import asking, mirroring, voting
 from storage.polls.counting import Kind
 from storage.polls.mirroring import Source
 from storage.polls.tables import Audience, Poll, Results, Secrecy, Status
-from storage.polls.voting import Closed
+from storage.polls.voting import REFRESH, Closed
 
 router = Router()
 
@@ -121,6 +121,7 @@ def take(turn: Turn) -> None:
         mirroring.answer(turn.connection, poll.id, turn.person.id, content, voted.at, Source(turn.chat.id, voted.mark))
     except Closed:
         return
+    turn.due(turn.now + REFRESH)
     close_if_all_have_voted(turn, poll)
 
 
@@ -129,7 +130,11 @@ def take_back(turn: Turn) -> bool:
     """An answer that is taken back, by its author or whoever keeps order there, gives way to the one before."""
     if not isinstance(turn.update, Retracted):
         return False
-    return mirroring.take_back(turn.connection, Source(turn.chat.id, turn.update.message.id), turn.now)
+    source = Source(turn.chat.id, turn.update.message.id)
+    if not mirroring.take_back(turn.connection, source, turn.now):
+        return False
+    turn.due(turn.now + REFRESH)
+    return True
 
 
 @router.ended

@@ -81,6 +81,7 @@ def accept(turn: Turn, proposal: str) -> None:
         asking.decline(turn.db, found)
         turn.replace(T("It cannot be added any more."))
         return
+    turn.due(turn.now)
     turn.replace(T("Added: {option}", option=option))
     turn.notify([person], T("Your option is added: {option}", option=option))
 

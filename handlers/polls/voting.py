@@ -1,5 +1,6 @@
 """Voting: by press, by number, by command, and ballots that take more than one press."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -23,7 +24,7 @@ from handlers.polls.words import (
 from storage.polls import asking, mirroring, voting
 from storage.polls.counting import EACH, MOST_RESISTANCE, NO, OBJECT, ONE_PRESS, RANKED, YES, Content, Kind
 from storage.polls.tables import LONGEST_REASON, Poll, Results, Secrecy
-from storage.polls.voting import Closed, Rules, Unfit
+from storage.polls.voting import REFRESH, Cast, Closed, Rules, Unfit
 
 router = Router()
 
@@ -32,14 +33,15 @@ BALLOT, REASON = "poll.ballot", "poll.reason"
 
 
 def votable(turn: Turn, number: str) -> Rules | None:
-    """The poll, if this person may vote in it now and here; who may not is told why."""
-    poll = voting.rules(turn.connection, int(number)) if number.isdecimal() else None
+    """The poll, held, if this person may vote in it now and here; who may not is told why."""
     here = None if turn.chat.private else turn.chat.id
+    role, wanted = turn.person.role, int(number) if number.isdecimal() else 0
+    poll, may = voting.held_for(turn.connection, wanted, turn.person.id, role, here) or (None, False)
     if poll is None:
         turn.toast(gone(number))
     elif poll.is_over(turn.now):
         turn.toast(T("Poll #{number} is closed.", number=number))
-    elif not voting.may_vote(turn.connection, poll, turn.person.id, turn.person.role, here):
+    elif not may:
         turn.toast(T("You are not among those who are asked in poll #{number}.", number=number))
     elif here is not None and poll.secrecy is not Secrecy.OPEN:
         show_the_way(turn, poll, SECRECY[poll.secrecy])
@@ -82,19 +84,21 @@ def press(turn: Turn, number: str, option: str) -> None:
 
 def cast(turn: Turn, poll: Rules, content: Content, reason: str = "") -> bool:
     """Put the ballot into the box, and say that it counts; of a secret one no word of what it says is kept."""
+    options, before = voting.paper(turn.connection, poll, turn.person.id)
     try:
+        counts: Content | None = content
         if poll.mirrored:
             counts = mirroring.answer(turn.connection, poll.id, turn.person.id, content, sent_at(turn))
         else:
-            voting.vote(turn.connection, poll.id, turn.person.id, content, turn.now, reason)
-            counts = content
+            voting.cast(turn.connection, poll, turn.person.id, before, Cast(content, reason, turn.now))
     except Closed:
         turn.toast(T("Poll #{number} is closed.", number=str(poll.id)))
         return False
     except Unfit:
         turn.toast(typed(poll.kind))
         return False
-    answer(turn, poll, counts)
+    turn.due(turn.now + REFRESH)
+    answer(turn, poll, options, counts)
     close_if_all_have_voted(turn, poll)
     return True
 
@@ -104,7 +108,7 @@ def sent_at(turn: Turn) -> datetime:
     return turn.now if turn.update is None else min(turn.update.at, turn.now)
 
 
-def answer(turn: Turn, poll: Rules, content: Content | None) -> None:
+def answer(turn: Turn, poll: Rules, options: Sequence[str], content: Content | None) -> None:
     number = str(poll.id)
     if content is None:  # by a later answer in the messenger's own poll
         turn.toast(T("You have not voted in #{number}.", number=number))
@@ -112,7 +116,6 @@ def answer(turn: Turn, poll: Rules, content: Content | None) -> None:
     if poll.secrecy is Secrecy.SECRET:
         note(turn, poll, T("Your vote in #{number} is in the box.", number=number))
         return
-    options = voting.options(turn.connection, [poll.id])[poll.id]
     note(turn, poll, T("Your vote in #{number}: {said}", number=number, said=said(poll.kind, options, content)))
 
 
@@ -137,6 +140,7 @@ def withdraw(turn: Turn, number: str) -> None:
     else:
         had = voting.withdraw(turn.connection, poll.id, turn.person.id, turn.now)
     if had:
+        turn.due(turn.now + REFRESH)
         note(turn, poll, T("Your vote in #{number} is taken back.", number=number))
     else:
         note(turn, poll, T("You have not voted in #{number}.", number=number))

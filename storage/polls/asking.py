@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -13,7 +13,7 @@ from sqlmodel import select as select_models
 
 from storage.conversation import chat_table, insert_or_nothing
 from storage.people import Role
-from storage.polls import voting
+from storage.polls import due, voting
 from storage.polls.counting import Kind
 from storage.polls.tables import (
     LONGEST_OPTION,
@@ -30,12 +30,6 @@ from storage.polls.tables import (
     place_table,
     poll_table,
 )
-
-NIGHT = (21, 8)
-"""From and to which hour, by the lab's clock, nobody is reminded of anything."""
-
-REMIND = timedelta(hours=24)
-"""How long before the close those who have not voted are reminded; of a short poll, when three quarters are over."""
 
 MOST_PROPOSALS = 3
 """How many proposals of one person may wait in a poll."""
@@ -84,10 +78,9 @@ def ask(connection: Connection, draft: Draft, author_id: int, now: datetime, zon
             "status": Status.OPEN,
             "options": len(draft.options),
             "voters": 0,
-            "stale": False,
             "opened_at": now,
             "closes_at": draft.closes_at,
-            "remind_at": None if draft.closes_at is None else reminder(now, draft.closes_at, zone),
+            "remind_at": None if draft.closes_at is None else due.reminder(now, draft.closes_at, zone),
             "reminded": 0,
         },
     ).scalar_one()
@@ -102,20 +95,6 @@ def ask(connection: Connection, draft: Draft, author_id: int, now: datetime, zon
         assert poll is not None
         voting.write_tally(connection, poll)
     return number
-
-
-def reminder(opened: datetime, closes: datetime, zone: ZoneInfo) -> datetime | None:
-    """When to remind, not at night: then on the evening before, else in the morning; ``None`` when neither fits."""
-    at = closes - min(REMIND, (closes - opened) / 4)
-    local, (evening, morning) = at.astimezone(zone), NIGHT
-    if morning <= local.hour < evening:
-        return at
-    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
-    if local.hour >= evening:
-        midnight += timedelta(days=1)
-    before, after = midnight - timedelta(hours=24 - evening, minutes=30), midnight + timedelta(hours=morning)
-    found = next((time for time in (before, after) if opened < time < closes), None)
-    return None if found is None else found.astimezone(opened.tzinfo)
 
 
 def find(session: Session, number: int) -> Poll | None:
@@ -203,8 +182,8 @@ def accept(session: Session, proposal: Proposal, now: datetime) -> None:
         raise voting.Closed(proposal.poll_id)
     _check_room(connection, poll, proposal.text)
     connection.execute(insert(option_table), {"poll_id": poll.id, "position": poll.options, "text": proposal.text})
-    grown = {"options": poll.options + 1, "stale": True}
-    connection.execute(update(poll_table).where(poll_table.c.id == poll.id).values(**grown))
+    connection.execute(update(poll_table).where(poll_table.c.id == poll.id).values(options=poll.options + 1))
+    make_stale(connection, poll.id)
     if poll.secrecy is not Secrecy.SECRET:
         voting.write_tally(connection, poll._replace(options=poll.options + 1))
     session.delete(proposal)
@@ -236,57 +215,9 @@ def width(words: str) -> int:
     return len(words.encode("utf-16-le", "surrogatepass")) // 2
 
 
-# -- what is due --------------------------------------------------------------------------------------------
-
-
-def take_stale(connection: Connection, most: int) -> list[int]:
-    """Some polls whose copies are to be refreshed; they count as fresh from now on."""
-    query = select(poll_table.c.id).where(poll_table.c.stale).limit(most)
-    numbers = list(connection.execute(query.with_for_update(skip_locked=True)).scalars())
-    if numbers:
-        connection.execute(update(poll_table).where(poll_table.c.id.in_(numbers)).values(stale=False))
-    return numbers
-
-
 def make_stale(connection: Connection, number: int) -> None:
-    """A poll's copies are to be refreshed."""
-    connection.execute(update(poll_table).where(poll_table.c.id == number).values(stale=True))
-
-
-def due_to_close(connection: Connection, now: datetime, most: int) -> list[int]:
-    """Open polls whose time is over."""
-    query = select(poll_table.c.id).where(poll_table.c.status == text("'open'"), poll_table.c.closes_at <= now)
-    return list(connection.execute(query.order_by(poll_table.c.closes_at).limit(most)).scalars())
-
-
-def due_to_remind(connection: Connection, now: datetime) -> tuple[int, list[int]] | None:
-    """A poll and some people who have not voted in it and are to be reminded now, each of them once."""
-    query = select(poll_table.c.id, poll_table.c.reminded)
-    query = query.where(poll_table.c.status == text("'open'"), poll_table.c.remind_at <= now).order_by(
-        poll_table.c.remind_at
-    )
-    row = connection.execute(query.limit(1)).first()
-    if row is None:
-        return None
-    number, last = row
-    poll = voting.rules(connection, number, locked=True)
-    assert poll is not None
-    known = voting.electorate(poll)
-    people: Any = (
-        select(elector_table.c.person_id.label("id")).where(elector_table.c.poll_id == number)
-        if known is None
-        else known
-    ).subquery()
-    page = list(
-        connection.execute(select(people.c.id).where(people.c.id > last).order_by(people.c.id).limit(_PAGE)).scalars()
-    )
-    after = {"remind_at": None} if len(page) < _PAGE else {"reminded": page[-1]}
-    connection.execute(update(poll_table).where(poll_table.c.id == number).values(**after))
-    voted = voting.have_voted(connection, poll, page)
-    return number, [person for person in page if person not in voted]
-
-
-_PAGE = 500
+    """A poll's copies are to be refreshed, at once."""
+    connection.execute(update(poll_table).where(poll_table.c.id == number).values(refresh_at=voting.LONG_AGO))
 
 
 def secret_closed_since(connection: Connection, since: datetime) -> list[int]:

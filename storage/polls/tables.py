@@ -60,8 +60,8 @@ class Poll(SQLModel, table=True):
 
     ``most`` is how many options may be chosen, or how many dots there are. ``options`` and ``voters`` are counts kept
     in the transaction that changes them. ``named`` are the parts of society of ``Audience.NAMED``, with commas between.
-    ``link`` is the unguessable part of its deep link: who has it was in a group where the poll stands. ``stale`` is
-    true while its copies show less than the database knows. ``remind_at`` is when those who have not voted are
+    ``link`` is the unguessable part of its deep link: who has it was in a group where the poll stands. ``refresh_at``
+    is when its copies are to show what they do not show yet. ``remind_at`` is when those who have not voted are
     reminded, and ``reminded`` the last person who was. ``result`` is what ``counting.Result`` stores at the close.
     ``outcome`` is what happens now, in somebody's words. ``mirrored`` is true once it has stood somewhere as the
     messenger's own, too: then all that people answer is kept until the close (``PollAnswer``).
@@ -71,7 +71,7 @@ class Poll(SQLModel, table=True):
         Index("ix_poll_closes_at", "closes_at", **partial("status = 'open' AND closes_at IS NOT NULL")),
         Index("ix_poll_remind_at", "remind_at", **partial("status = 'open' AND remind_at IS NOT NULL")),
         Index("ix_poll_closed_at", "closed_at", **partial("secrecy = 'secret' AND closed_at IS NOT NULL")),
-        Index("ix_poll_stale", "id", **partial("stale")),
+        Index("ix_poll_refresh_at", "refresh_at", **partial("refresh_at IS NOT NULL")),
         {"sqlite_autoincrement": True},
     )
 
@@ -91,7 +91,7 @@ class Poll(SQLModel, table=True):
     status: str = Status.OPEN
     options: int = 0
     voters: int = 0
-    stale: bool = False
+    refresh_at: datetime | None = None
     opened_at: datetime
     closes_at: datetime | None = None
     remind_at: datetime | None = None

@@ -6,10 +6,10 @@ A vote runs at its busiest a thousand times a second, so it is written in Core w
 import hmac
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, text, update
+from sqlalchemy import Connection, Select, and_, bindparam, delete, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from storage.conversation import table_of
@@ -57,6 +57,7 @@ class Rules(NamedTuple):
     author_id: int | None
     closes_at: datetime | None
     mirrored: bool
+    refresh_at: datetime | None
 
     def is_over(self, now: datetime) -> bool:
         """Whether nobody can vote any more: from the second of closing on, even if nobody has closed it yet."""
@@ -76,7 +77,7 @@ _RULES = select(
         poll_table.c[name]
         for name in (
             "id", "kind", "secrecy", "status", "audience", "named", "options", "most", "until_all", "author_id",
-            "closes_at", "mirrored",
+            "closes_at", "mirrored", "refresh_at",
         )
     )
 ).where(poll_table.c.id == bindparam("poll"))  # fmt: skip
@@ -88,9 +89,11 @@ def rules(connection: Connection, number: int, *, locked: bool = False) -> Rules
     if not 0 < number < 2**31:
         return None
     row = connection.execute(_LOCKED if locked else _RULES, {"poll": number}).first()
-    if row is None:
-        return None
-    return Rules(row[0], Kind(row[1]), Secrecy(row[2]), Status(row[3]), Audience(row[4]), *row[5:])
+    return None if row is None else _rules(row)
+
+
+def _rules(row: Any) -> Rules:
+    return Rules(row[0], Kind(row[1]), Secrecy(row[2]), Status(row[3]), Audience(row[4]), *row[5 : len(Rules._fields)])
 
 
 # -- who may vote -------------------------------------------------------------------------------------------
@@ -118,6 +121,34 @@ def may_vote(connection: Connection, poll: Rules, person_id: int, role: Role, ch
     return connection.execute(_ELECTOR, key).first() is not None or own(connection, poll, person_id) is not None
 
 
+def held_for(
+    connection: Connection, number: int, person_id: int, role: Role, chat_id: int | None
+) -> tuple[Rules, bool] | None:
+    """The rules of a poll that nobody else changes until the transaction ends, and whether this person may vote."""
+    if not 0 < number < 2**31:
+        return None
+    row = connection.execute(_HELD_FOR, {"poll": number, "person": person_id, "chat": chat_id}).first()
+    if row is None:
+        return None
+    poll, stands, elector = _rules(row), *row[-2:]
+    if poll.audience in (Audience.PLACES, Audience.ROOMS) and (stands is not None or elector is not None):
+        return poll, True
+    return poll, may_vote(connection, poll, person_id, role, chat_id)
+
+
+_HELD_FOR = (
+    select(*_RULES.selected_columns, place_table.c.chat_id, elector_table.c.person_id)
+    .select_from(
+        poll_table.outerjoin(
+            place_table, and_(place_table.c.poll_id == poll_table.c.id, place_table.c.chat_id == bindparam("chat"))
+        ).outerjoin(
+            elector_table,
+            and_(elector_table.c.poll_id == poll_table.c.id, elector_table.c.person_id == bindparam("person")),
+        )
+    )
+    .where(poll_table.c.id == bindparam("poll"))
+    .with_for_update(of=poll_table)
+)
 _GROUP = select(_person.c.group).where(_person.c.id == bindparam("person"))
 _STANDS = select(place_table.c.chat_id).where(
     place_table.c.poll_id == bindparam("poll"), place_table.c.chat_id == bindparam("chat")
@@ -243,12 +274,39 @@ def vote(
     poll = rules(connection, number, locked=True)
     if poll is None or poll.is_over(now):
         raise Closed(number)
-    if not is_valid(poll.kind, content, poll.options, poll.most):
-        raise Unfit(content)
     before = own(connection, poll, person_id)
-    _put(connection, poll, person_id, Cast(content, reason, now))
-    _add_up(connection, poll, None if before is None else before.content, content)
+    cast(connection, poll, person_id, before, Cast(content, reason, now))
     return before is None
+
+
+def cast(connection: Connection, poll: Rules, person_id: int, before: Cast | None, ballot: Cast) -> None:
+    """Put a ballot into the box of a poll that is held and open, in place of the one ``before``. Raises ``Unfit``."""
+    if not is_valid(poll.kind, ballot.content, poll.options, poll.most):
+        raise Unfit(ballot.content)
+    _put(connection, poll, person_id, ballot)
+    _add_up(connection, poll, None if before is None else before.content, ballot.content, ballot.at)
+
+
+def paper(connection: Connection, poll: Rules, person_id: int) -> tuple[list[str], Cast | None]:
+    """The options of a poll in their order, and the ballot that this person has cast so far."""
+    if poll.secrecy is Secrecy.SECRET:
+        return options(connection, [poll.id])[poll.id], own(connection, poll, person_id)
+    rows = connection.execute(_PAPER, {"poll": poll.id, "person": person_id}).all()
+    _, content, reason, at = rows[0]
+    return [row[0] for row in rows], None if content is None else Cast(read(content), reason, at)
+
+
+_PAPER = (
+    select(option_table.c.text, ballot_table.c.content, ballot_table.c.reason, ballot_table.c.at)
+    .select_from(
+        option_table.outerjoin(
+            ballot_table,
+            and_(ballot_table.c.poll_id == option_table.c.poll_id, ballot_table.c.person_id == bindparam("person")),
+        )
+    )
+    .where(option_table.c.poll_id == bindparam("poll"))
+    .order_by(option_table.c.position)
+)
 
 
 def withdraw(connection: Connection, number: int, person_id: int, now: datetime) -> bool:
@@ -256,15 +314,15 @@ def withdraw(connection: Connection, number: int, person_id: int, now: datetime)
     poll = rules(connection, number, locked=True)
     if poll is None or poll.is_over(now):
         raise Closed(number)
-    return _take_out(connection, poll, person_id)
+    return _take_out(connection, poll, person_id, now)
 
 
-def _take_out(connection: Connection, poll: Rules, person_id: int) -> bool:
+def _take_out(connection: Connection, poll: Rules, person_id: int, now: datetime) -> bool:
     before = own(connection, poll, person_id)
     if before is None:
         return False
     _remove(connection, poll, person_id)
-    _add_up(connection, poll, before.content, None)
+    _add_up(connection, poll, before.content, None, now)
     return True
 
 
@@ -299,12 +357,24 @@ _TALLY = (
 _VOTERS = (
     update(poll_table)
     .where(poll_table.c.id == bindparam("poll"))
-    .values(voters=poll_table.c.voters + bindparam("by"), stale=True)
+    .values(
+        voters=poll_table.c.voters + bindparam("by"),
+        refresh_at=func.coalesce(poll_table.c.refresh_at, bindparam("then", type_=poll_table.c.refresh_at.type)),
+    )
 )
 
+LONG_AGO = datetime.fromtimestamp(0, UTC)
+"""When something falls due that shall be done at once."""
 
-def _add_up(connection: Connection, poll: Rules, before: Content | None, after: Content | None) -> None:
-    """Keep tally and number of voters true. What a secret poll adds up to is nobody's business before its close."""
+REFRESH = timedelta(seconds=3)
+"""How long what has changed is gathered: as often as Telegram lets one message in a group change."""
+
+
+def _add_up(connection: Connection, poll: Rules, before: Content | None, after: Content | None, now: datetime) -> None:
+    """Keep tally and number of voters true. What a secret poll adds up to is nobody's business before its close.
+
+    The poll is held, so ``refresh_at`` is as it was read: who changes a vote writes the poll once in three seconds.
+    """
     if poll.secrecy is not Secrecy.SECRET:
         changes = {} if after is None else dict(weights(poll.kind, after, poll.options))
         for place, amount in ({} if before is None else weights(poll.kind, before, poll.options)).items():
@@ -316,7 +386,9 @@ def _add_up(connection: Connection, poll: Rules, before: Content | None, after: 
         ]
         if steps:
             connection.execute(_TALLY, steps)
-    connection.execute(_VOTERS, {"poll": poll.id, "by": (after is not None) - (before is not None)})
+    more = (after is not None) - (before is not None)
+    if more or poll.refresh_at is None:
+        connection.execute(_VOTERS, {"poll": poll.id, "by": more, "then": now + REFRESH})
 
 
 def have_voted(connection: Connection, poll: Rules, people: Sequence[int]) -> set[int]:
@@ -386,7 +458,7 @@ def close(connection: Connection, number: int, now: datetime) -> bool:
     connection.execute(
         update(poll_table)
         .where(poll_table.c.id == number)
-        .values(status=Status.CLOSED, closed_at=now, stale=True, remind_at=None, result=found.stored())
+        .values(status=Status.CLOSED, closed_at=now, refresh_at=now, remind_at=None, result=found.stored())
     )
     if poll.secrecy is Secrecy.SECRET:
         mine = secret_table.c.poll_id == number
@@ -457,10 +529,10 @@ def merge(connection: Connection, from_person: int, into_person: int, now: datet
             _remove(connection, poll, from_person)
             _loosen(connection, poll, theirs)
         else:
-            _take_out(connection, poll, from_person)
+            _take_out(connection, poll, from_person, now)
             if theirs.at > ours.at:
                 _put(connection, poll, into_person, theirs)
-                _add_up(connection, poll, ours.content, theirs.content)
+                _add_up(connection, poll, ours.content, theirs.content, now)
     overwrite_deleted(connection)
     return doubles
 
@@ -472,11 +544,11 @@ def forget(connection: Connection, person_id: int) -> None:
         if cast is None:
             continue
         if poll.status is Status.OPEN:
-            _take_out(connection, poll, person_id)
+            _take_out(connection, poll, person_id, LONG_AGO)
         else:
             _remove(connection, poll, person_id)
             _loosen(connection, poll, cast)
-            connection.execute(_VOTERS, {"poll": poll.id, "by": 0})  # its copies may show the name
+            connection.execute(_VOTERS, {"poll": poll.id, "by": 0, "then": LONG_AGO})  # its copies may show the name
 
 
 def _voted_in(connection: Connection, person_id: int) -> list[Rules]:
