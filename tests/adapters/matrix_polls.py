@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from tests.adapters.matrix_people import Event, Resident
 
@@ -22,7 +22,13 @@ class Poll:
     ends: int
 
 
-async def answers(who: Resident, room: str, poll: str, *ids: str, stable: bool = False) -> str:
+class Sends(Protocol):
+    """Whoever can send an event."""
+
+    async def sends(self, room: str, kind: str, content: Json) -> str: ...
+
+
+async def answers(who: Sends, room: str, poll: str, *ids: str, stable: bool = False) -> str:
     """Answer in a poll, by the names that clients use today or by the stable ones: the answer's event id."""
     block: Json = {"m.selections": list(ids)} if stable else {f"{UNSTABLE}.response": {"answers": list(ids)}}
     content = {**block, "m.relates_to": {"rel_type": "m.reference", "event_id": poll}}
