@@ -43,6 +43,7 @@ bench: $(VENV)/ready .venv-peers/ready .venv-synapse/ready
 	$(BIN)/python bench/events.py
 	$(BIN)/python bench/playground.py
 	$(BIN)/python bench/polls.py
+	$(BIN)/python bench/scenario.py
 	$(BIN)/python bench/matrix.py
 	$(BIN)/python bench/matrix_kills.py
 

@@ -9,9 +9,9 @@ _TYPED_NUMBER = re.compile(r"[\s(\[]*(\d{1,3})[\s.)\]:]*")
 _TOKEN = re.compile(r"<(/?)([a-z]+)[^>]*>|&[a-z]+;|&#\d+;|.", re.DOTALL)
 
 
-def numbered(labels: Sequence[str]) -> str:
-    """The printing half: one line a choice, counted from 1, as HTML."""
-    return "\n".join(f"{position}. {escape(label)}" for position, label in enumerate(labels, 1))
+def numbered(labels: Sequence[str], listed: int = 0) -> str:
+    """The printing half: one line a choice, counted from 1, as HTML; without the first ones that are ``listed``."""
+    return "\n".join(f"{position}. {escape(label)}" for position, label in enumerate(labels, 1) if position > listed)
 
 
 def chosen(typed: str, labels: Sequence[str]) -> int | None:
@@ -26,15 +26,15 @@ def chosen(typed: str, labels: Sequence[str]) -> int | None:
     return None
 
 
-def fit(html: str, labels: Sequence[str], most: int, longest: int) -> list[str]:
+def fit(html: str, labels: Sequence[str], most: int, longest: int, listed: int = 0) -> list[str]:
     """Split a message into parts a messenger takes; the last one carries the choices.
 
-    When there are more choices than the ``most`` buttons that fit, they are printed as numbered lines. Parts
-    are at most ``longest`` UTF-16 code units long, cut at paragraphs where possible, then at lines, words,
-    characters; markup is closed and opened again.
+    When there are more choices than the ``most`` buttons that fit, they are printed as numbered lines, but the first
+    ones that are ``listed`` in the message with their numbers already. Parts are at most ``longest`` UTF-16 code
+    units long, cut at paragraphs where possible, then at lines, words, characters; markup is closed and opened again.
     """
-    if len(labels) > most:
-        html = f"{html}\n\n{numbered(labels)}"
+    if len(labels) > max(most, listed):
+        html = f"{html}\n\n{numbered(labels, listed)}"
     return split(html, longest)
 
 

@@ -318,7 +318,8 @@ class Message:
     ``subject`` names the thing a message shows ("idea:42"), so that its copies can be found and kept true. The text
     is whole without the ``mentions``: a messenger adds those of them who are in the group. ``poll`` makes it the
     messenger's own poll (``Limits.polls``) with the text as its question: so many of the choices can be made in it,
-    and without choices it is over.
+    and without choices it is over. ``listed`` is how many of the first choices stand in the text with their numbers
+    already: a messenger without buttons does not say them twice.
     """
 
     text: Text
@@ -327,3 +328,4 @@ class Message:
     attachment: Attachment | None = None
     mentions: Mentions | None = None
     poll: int | None = None
+    listed: int = 0

@@ -167,3 +167,10 @@ def test_the_last_part_has_the_numbered_choices_when_buttons_do_not_fit() -> Non
     assert parts[-1].endswith("1. Yes\n2. No &lt;b&gt;")
     assert all(width(part) <= 80 for part in parts)
     assert fit("short", ["Yes", "No"], 2, 80) == ["short"]
+
+
+def test_choices_that_stand_in_the_words_already_are_not_said_twice_and_keep_their_numbers() -> None:
+    html = "Which evening?\n1. Tue\n2. Wed"
+    assert fit(html, ["Tue", "Wed", "Take it back"], 0, 80, listed=2) == [f"{html}\n\n3. Take it back"]
+    assert fit(html, ["Tue", "Wed"], 0, 80, listed=2) == [html]
+    assert fit(html, ["Tue", "Wed", "Take it back"], 3, 80, listed=2) == [html]

@@ -160,6 +160,27 @@ async def test_a_messenger_without_edits_is_spared_the_running_count(settings: S
         assert len(anna.screen) == before
 
 
+async def test_without_buttons_each_option_is_said_once_and_chosen_by_its_number(settings: Settings) -> None:
+    async with running(settings, replace(UNLIMITED, choices=0)) as lab:
+        [anna] = await in_group(lab, "anna")
+        await anna.says(f"/poll {WHICH} | Tue | Wed")
+        card = the_card(anna)
+        assert card.html.count("Tue") == card.html.count("Wed") == 1
+        assert card.html.endswith("\n\n3. Take my vote back")
+        await anna.says("2", reply_to=card.id)
+        await refreshed(lab)
+        assert "2. Wed\n1 vote, 100 % ██████████" in card.html
+        await anna.says("3", reply_to=card.id)
+        assert (await poll_of(lab)).voters == 0
+        private = lab.person("anna")
+        for words in ("/poll Which evening?\nTue\nWed\nThu", "Ranking by points", "open", "Post it", "/vote 2"):
+            await private.says(words)
+        assert private.sees.count("Wed") == 1
+        for number in ("3", "1", "4"):  # Thu, Tue, and cast
+            await private.says(number)
+        assert private.sees == "Your vote in #2: 3. Thu, 1. Tue"
+
+
 async def test_a_forged_or_old_press_changes_nothing(lab: Community) -> None:
     anna, eve = await in_group(lab, "anna", "eve")
     await anna.says(f"/poll {WHICH} | Tue | Wed")

@@ -277,7 +277,12 @@ def ask_ballot(turn: Turn, poll: Rules, draft: list[int]) -> None:
         parts = [head, explained(poll.kind, poll.most), Lines(listed), asked]
     parts.append(SECRECY[poll.secrecy])
     turn.ask(
-        Message(Lines(parts, "\n\n"), (*choices, CANCEL), subject=traces(poll)),
+        Message(
+            Lines(parts, "\n\n"),
+            (*choices, CANCEL),
+            subject=traces(poll),
+            listed=0 if poll.kind is Kind.RESISTANCE else len(options),
+        ),
         step=BALLOT,
         data={"poll": poll.id, "draft": draft},
     )

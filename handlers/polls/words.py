@@ -210,7 +210,9 @@ def card(turn: Turn, poll: Poll, options: Sequence[str], private: bool) -> Messa
         again = Choice(T("Ask it again"), "poll.again", (str(number),))
         return Message(Lines(parts, "\n\n"), (again, *events_of(poll, options)) if private else (), subject(number))
     parts.append(Lines(footer(poll), " "))
-    return Message(Lines(parts, "\n\n"), tuple(choices(poll, options, private)), subject(number))
+    found = choices(poll, options, private)
+    listed = len(options) if found[0].action == "poll.vote" else 0
+    return Message(Lines(parts, "\n\n"), tuple(found), subject(number), listed=listed)
 
 
 def turnout(poll: Poll) -> Text:

@@ -8,6 +8,7 @@ async with JsClient(synapse.url, await synapse.newcomer("anna"), only_signed=Tru
 """
 
 import asyncio
+import contextlib
 import itertools
 import json
 import shutil
@@ -144,6 +145,14 @@ class JsClient:
         """Send a text: its event id."""
         return str(await self._do("say", room=room, words=words))
 
+    async def polls(self, room: str) -> list[dict[str, Any]]:
+        """The polls of a room as the library understands them."""
+        return list(await self._do("polls", room=room))
+
+    async def answers(self, room: str, poll: str, *ids: str) -> str:
+        """Answer in a poll: the event's id."""
+        return str(await self._do("answer", room=room, poll=poll, ids=list(ids)))
+
     async def trusts(self, user_id: str, device_id: str) -> bool:
         """Whether the client takes this device for one that its owner has cross-signed."""
         return bool(await self._do("trusts", user_id=user_id, device_id=device_id))
@@ -177,6 +186,11 @@ class JsClient:
             return lines if len(lines) >= number else []
 
         return await self.until(heard)
+
+    async def happens(self) -> None:
+        """Wait until something is shown that was not there, for a moment at most."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._news.wait(), 0.5)
 
     async def until(self, condition: Callable[[], T], seconds: float = PATIENCE) -> T:
         """Wait until a condition is true: what it then is."""

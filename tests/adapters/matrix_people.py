@@ -103,7 +103,7 @@ class Line:
 
 
 @dataclass(slots=True)
-class _Event:
+class Event:
     """An event of a timeline. ``type`` and ``content`` are the decrypted ones once that is possible."""
 
     raw: Json
@@ -131,7 +131,7 @@ class _Event:
 @dataclass(slots=True)
 class _Room:
     state: dict[tuple[str, str], Json] = field(default_factory=dict)
-    events: dict[str, _Event] = field(default_factory=dict)
+    events: dict[str, Event] = field(default_factory=dict)
     redactions: set[str] = field(default_factory=set)
     outbound: vodozemac.GroupSession | None = None
     opening: str = ""
@@ -387,10 +387,14 @@ class Resident:
 
     # -- hearing --------------------------------------------------------------------------------------------
 
+    def events(self, room: str) -> "list[Event]":
+        """All events of a room as far as seen that have not been taken back, oldest first."""
+        return [event for event in self._rooms[room].events.values() if not event.redacted]
+
     def lines(self, room: str, sender: str | None = None) -> list[Line]:
         """The messages of a room as far as seen, oldest first, of one sender or of all."""
         there = self._rooms[room].events
-        replaced: defaultdict[str, list[_Event]] = defaultdict(list)
+        replaced: defaultdict[str, list[Event]] = defaultdict(list)
         reactions: defaultdict[str, defaultdict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
         for event in there.values():
             target = event.relation.get("event_id", "")
@@ -409,7 +413,7 @@ class Resident:
         ]
 
     @staticmethod
-    def _line(event: _Event, edits: list[_Event], reactions: dict[str, set[str]]) -> Line:
+    def _line(event: Event, edits: list[Event], reactions: dict[str, set[str]]) -> Line:
         content = event.content
         if edits and not event.redacted:
             newest = max(edits, key=lambda edit: (edit.raw["origin_server_ts"], edit.id))
@@ -541,7 +545,7 @@ class Resident:
             if target in room.events:
                 room.events[target].redacted = True
                 room.events[target].content = {}
-        event = _Event(raw, arrived, raw["type"], raw["content"])
+        event = Event(raw, arrived, raw["type"], raw["content"])
         event.redacted = event.id in room.redactions or "redacted_because" in raw.get("unsigned", {})
         if event.type == "m.room.encrypted" and not event.redacted:
             event.encrypted, event.readable = True, False
@@ -696,7 +700,7 @@ class Resident:
                 if not late.readable:
                     self._decrypt(key["room_id"], late)
 
-    def _decrypt(self, room_id: str, event: _Event) -> None:
+    def _decrypt(self, room_id: str, event: Event) -> None:
         sealed = event.raw["content"]
         session = self._inbound.get((room_id, sealed.get("session_id", "")))
         if session is None:

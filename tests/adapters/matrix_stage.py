@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from html.parser import HTMLParser
 from typing import Any
 
@@ -21,7 +21,7 @@ from tests.adapters.stage import SETTLES, Hurried, Line, Someone, Stage
 from tests.adapters.synapse import Account
 
 _NUMBERED = re.compile(r"(?s)(.*?)\n\n((?:\d+\. [^\n]*(?:\n|\Z))+)\Z")
-_LABEL = re.compile(r"\d+\. ([^\n]*)")
+_LABEL = re.compile(r"^(\d+)\. ([^\n]*)$", re.MULTILINE)
 _COMMAND = re.compile(r"(?<![\w!])!(?=[a-z])")
 
 
@@ -349,11 +349,19 @@ def _slashed(words: str) -> str:
     return _COMMAND.sub("/", words)
 
 
+def _choices(words: str, lines: str) -> Iterator[str]:
+    """The choices by their numbers: those of the lines below, and before them what stands in the words already."""
+    below = {int(number): label for number, label in _LABEL.findall(lines)}
+    listed = {int(number): label for number, label in _LABEL.findall(words)}
+    for number in range(1, max(below) + 1):
+        yield below.get(number) or listed[number]
+
+
 def _line(event: Event, file: bytes | None) -> Line:
     text = _slashed(shown(event))
     question = event.msgtype == "m.text" and event.reply_to is not None
     numbered = None if question else _NUMBERED.fullmatch(text)
-    labels = () if numbered is None else tuple(_LABEL.findall(numbered[2]))
+    labels = () if numbered is None else tuple(_choices(numbered[1], numbered[2]))
     return Line(
         event.event_id,
         text if numbered is None else numbered[1],

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 from nio import AsyncClient, AsyncClientConfig, MegolmEvent, RoomMessageText
 
+from bot.config import Settings
+from storage.polls import voting
 from tests.adapters.js_client import JsClient, is_installed
 from tests.adapters.matrix_people import People
 from tests.adapters.synapse import Synapse
+from tests.adapters.test_matrix import on_matrix
 from tests.faults.process import LabbotOnMatrix, folder
 
 __all__ = ["folder"]
@@ -90,6 +93,34 @@ async def test_labbot_is_trusted_and_answers_where_only_signed_devices_are_heard
         assert not [line for line in anna.lines(room, account.user_id) if line.failure is not None]
         assert await anna.trusts(account.user_id, device[1])
         assert await labbot.stop() == 0
+
+
+async def test_the_client_shows_a_poll_of_labbots_as_one_and_its_answers_count(
+    settings: Settings, synapse: Synapse
+) -> None:
+    async with (
+        on_matrix(settings, synapse) as stage,
+        JsClient(synapse.url, await synapse.newcomer("jo"), only_signed=True) as jo,
+    ):
+        room = await stage.group("Nordmarkt", "anna")
+        anna = stage.person("anna").within(room)
+        await stage.residents["anna"].invites_to(room.id, jo.user_id)
+        await jo.joins(room.id)
+        await stage.residents["anna"].knows(room.id, jo.user_id)
+        await anna.says("/room")
+        await anna.presses("Polls also as the app's own")
+        await anna.says("/poll Which evening? | Tue | Wed")
+        while not (shown := await jo.polls(room.id)):
+            await jo.happens()
+        [poll] = shown
+        assert poll["question"] == "#1 Which evening?"
+        assert poll["answers"] == [["1", "Tue"], ["2", "Wed"]]
+        assert (poll["most"], poll["disclosed"], poll["over"]) == (1, True, False)
+        await stage.happened(await jo.answers(room.id, poll["event_id"], "2"))
+        assert await stage.ask(lambda s: dict(voting.profile(s.connection(), 1))) == {(1,): 1}
+        await anna.says("/close 1")
+        while not (await jo.polls(room.id))[0]["over"]:
+            await jo.happens()
 
 
 async def test_a_stock_bot_without_signatures_hears_nothing_there(synapse: Synapse, tmp_path: Path) -> None:

@@ -93,7 +93,19 @@ MESSAGES: Final[tuple[tuple[str, Json], ...]] = (
     (
         "org.matrix.msc3381.poll.response",
         {
-            "org.matrix.msc3381.poll.response": {"answers": ["a"]},
+            "org.matrix.msc3381.poll.response": {"answers": ["1"]},
+            "m.relates_to": {"rel_type": "m.reference", "event_id": _OTHER},
+        },
+    ),
+    (
+        "m.poll.response",
+        {"m.selections": ["1", "2"], "m.relates_to": {"rel_type": "m.reference", "event_id": _OTHER}},
+    ),
+    (
+        "org.matrix.msc3381.poll.end",
+        {
+            "org.matrix.msc3381.poll.end": {},
+            "org.matrix.msc1767.text": _TEXT,
             "m.relates_to": {"rel_type": "m.reference", "event_id": _OTHER},
         },
     ),

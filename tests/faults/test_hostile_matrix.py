@@ -38,7 +38,7 @@ ROOM = "!1:lab.test"
 
 def test_hostile_events_are_the_same_for_a_seed_but_for_their_keys() -> None:
     bot = Device("@labbot:lab.test", "LABBOT")
-    first, second = (list(HostileMatrix(7, bot.user_id, bot.keys).timeline(500, ROOM)) for _ in range(2))
+    first, second = (list(HostileMatrix(8, bot.user_id, bot.keys).timeline(500, ROOM)) for _ in range(2))
     kinds = [[event.get("type") for event in events if isinstance(event, dict)] for events in (first, second)]
     assert kinds[0] == kinds[1]
     assert len({str(kind) for kind in kinds[0]}) > 20

@@ -17,6 +17,7 @@ Promise.withResolvers ??= () => {
 
 const sdk = await import("matrix-js-sdk");
 const { OnlySignedDevicesIsolationMode, AllDevicesIsolationMode } = await import("matrix-js-sdk/lib/crypto-api/index.js");
+const { PollResponseEvent } = await import("matrix-js-sdk/lib/extensible_events_v1/PollResponseEvent.js");
 
 let client;
 
@@ -84,6 +85,23 @@ const deeds = {
 
   async say({ room, words }) {
     return (await client.sendTextMessage(room, words)).event_id;
+  },
+
+  // The library's own understanding of a room's polls: what they ask, whether they are over.
+  async polls({ room }) {
+    return [...client.getRoom(room).polls.values()].map((poll) => ({
+      event_id: poll.pollId,
+      question: poll.pollEvent.question.text,
+      answers: poll.pollEvent.answers.map((answer) => [answer.id, answer.text]),
+      most: poll.pollEvent.maxSelections,
+      disclosed: sdk.M_POLL_KIND_DISCLOSED.matches(poll.pollEvent.kind.name),
+      over: poll.isEnded,
+    }));
+  },
+
+  async answer({ room, poll, ids }) {
+    const { type, content } = PollResponseEvent.from(ids, poll).serialize();
+    return (await client.sendEvent(room, type, content)).event_id;
   },
 
   async trusts({ user_id, device_id }) {
