@@ -70,7 +70,8 @@ def close_now(turn: Turn, number: int) -> bool:
         turn.tell_all(places, Message(caption, attachment=chart))
     what_now = Message(
         T(
-            "#{number} “{question}” is closed. What happens now? One or two sentences of yours are read wherever it stood.",
+            "#{number} “{question}” is closed. What happens now? "
+            "One or two sentences of yours are read wherever it stood.",
             number=str(number),
             question=poll.question,
         ),
