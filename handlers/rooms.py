@@ -7,6 +7,7 @@ from bot.turn import Turn, Where
 from bot.types import Choice, Lines, T, Text
 from handlers.announcements.words import CANCEL, topic_of
 from handlers.polls.mirroring import switch
+from handlers.polls.reading import tidy
 from storage import rooms
 from storage.announcements.writing import GENERAL
 from storage.conversation import Chat
@@ -104,7 +105,7 @@ def toggle(turn: Turn, topic: str) -> None:
 def title(turn: Turn) -> str | None:
     """What the messenger calls this group. It is not stored, unless somebody chooses it for the lists."""
     words = None if turn.update is None else turn.update.title
-    return " ".join(words.split())[:LONGEST_NAME] if words else None
+    return tidy(words)[:LONGEST_NAME] if words else None
 
 
 @router.press("room.title")
@@ -128,7 +129,7 @@ def take_name(turn: Turn, text: str) -> None:
 
 def call(turn: Turn, words: str) -> None:
     """Give this room a name in lists."""
-    name = " ".join(words.split())
+    name = tidy(words)
     if not 1 <= len(name) <= LONGEST_NAME:
         turn.say(T("Please write 1 to {most} characters.", most=LONGEST_NAME))
         return

@@ -6,6 +6,7 @@ import random
 import shutil
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
@@ -30,10 +31,10 @@ from storage.engine import Storage, session_in
 from storage.people import Person, Role, arrive
 from storage.polls import asking, due, mirroring, voting
 from storage.polls.asking import CannotAdd, Draft
-from storage.polls.counting import EACH, RANKED, Content, Kind, Result, is_valid
+from storage.polls.counting import EACH, RANKED, Content, Kind, Result, count, is_valid
 from storage.polls.mirroring import Source
-from storage.polls.tables import Audience, Secrecy, ballot_table, key_table, place_table, secret_table
-from storage.polls.voting import Closed, Unfit
+from storage.polls.tables import Audience, Secrecy, ballot_table, key_table, place_table, poll_table, secret_table
+from storage.polls.voting import Cast, Closed, Unfit
 
 R = TypeVar("R")
 NOW = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
@@ -421,6 +422,52 @@ async def test_only_those_who_have_not_voted_are_reminded_and_once(storage: Stor
             assert due.to_remind(connection, NOW + timedelta(days=6), BERLIN) is None
 
     await storage.run(job)
+
+
+async def test_of_votes_at_the_same_moment_each_is_counted_and_none_after_the_close(storage: Storage) -> None:
+    """Also of one person from two messengers at once; a refresh comes in between, too."""
+
+    def begin(connection: Connection) -> tuple[int, list[int]]:
+        people = some_people(connection, 20)
+        number = asked(connection, people[0], kind=Kind.SEVERAL, most=2)
+        for person in people:
+            voting.let_in(connection, number, person)
+        return number, people
+
+    number, people = await storage.run(begin)
+
+    def vote(connection: Connection, person: int, content: Content) -> bool:
+        poll, may = voting.held_for(connection, number, person, Role.PARTICIPANT, None) or (None, False)
+        assert poll is not None and may
+        if poll.is_over(NOW):
+            return False
+        _, before = voting.paper(connection, poll, person)
+        voting.cast(connection, poll, person, before, Cast(content, "", NOW))
+        return True
+
+    def refresh(connection: Connection) -> bool:
+        return due.to_refresh(connection, NOW + timedelta(days=1)) is not None
+
+    def close(connection: Connection) -> bool:
+        return voting.close(connection, number, NOW)
+
+    rounds: list[Callable[[Connection], bool]] = []
+    for at, person in enumerate(people * 6):
+        rounds.append(partial(vote, person=person, content=((at % 3,), (0, 2), (1,))[at % 7 % 3]))
+        if at % 9 == 0:
+            rounds.append(refresh)
+    rounds.insert(110, close)
+    done = await asyncio.gather(*(storage.run(job) for job in rounds))
+    assert done.count(False) > 0 and done.count(True) > 60
+
+    def check(connection: Connection) -> None:
+        assert voting.kept(connection) == voting.recount(connection)
+        poll = connection.execute(select(poll_table)).one()
+        found = count(Kind.SEVERAL, poll.options, voting.profile(connection, number))
+        assert Result.read(poll.result) == found  # what was counted at the close is what lies in the box
+        assert poll.voters == sum(voting.profile(connection, number).values())
+
+    await storage.run(check)
 
 
 async def test_what_would_remind_late_at_night_waits_for_the_morning_or_is_left_out(storage: Storage) -> None:
