@@ -41,6 +41,7 @@ bench: $(VENV)/ready .venv-peers/ready .venv-synapse/ready
 	$(BIN)/python bench/scale.py
 	$(BIN)/python bench/announcements.py
 	$(BIN)/python bench/events.py
+	$(BIN)/python bench/reminder_kills.py
 	$(BIN)/python bench/playground.py
 	$(BIN)/python bench/polls.py
 	$(BIN)/python bench/scenario.py

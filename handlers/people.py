@@ -37,12 +37,12 @@ from storage.rooms import Hearing
 
 router = Router()
 
-NOTICE_VERSION = 1
+NOTICE_VERSION = 2
 """Counts up when the notice changes; everybody is then shown the new one."""
 
 NOTICE = T(
     "Privacy: I keep the number of your account and what you send me, under a pseudonym, until you erase it; "
-    "never your name or handle. With /me you see and erase everything at any time."
+    "also which events you come to. Never your name or handle. With /me you see and erase everything at any time."
 )
 
 ROLES: dict[Role, Text] = {
@@ -116,6 +116,12 @@ def privacy(turn: Turn, _text: str) -> None:
                     "Your messages to me are kept only where they become an idea or a comment. What I write to you is "
                     "forgotten once it is delivered; its buttons work for a year. What I could not handle is kept for "
                     "30 days so that somebody can look at it. An unanswered question is dropped after 30 days."
+                ),
+                T(
+                    "Of events I keep what you have answered, how many you bring and the names you write for them, "
+                    "when you arrived, and what you say afterwards. The organisers see it under your pseudonym, what "
+                    "you say afterwards without it; others see numbers. A group's reminder names you only if you want "
+                    "it."
                 ),
                 T(
                     "If you link accounts with /link, I keep that they are one person: each sees and erases everything "

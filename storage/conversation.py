@@ -471,14 +471,15 @@ def private_chats(
 
     Those who have stopped or are gone are left out.
     """
-    wanted, reached = list(people), chat_table.c.adapter.in_(list(adapters))
+    wanted, reached = list(people), set(adapters)
     for start in range(0, len(wanted), _PAGE):
         told: set[int] = set()
-        query = _PRIVATE.where(_person.c.id.in_(wanted[start : start + _PAGE]), reached)
-        for chat_id, person_id, *rest in connection.execute(query).all():
-            if person_id not in told:
+        rows = connection.execute(_PRIVATE, {"people": wanted[start : start + _PAGE]}).all()
+        for chat_id, person_id, adapter, *rest in rows:
+            # Not a part of the query: SQLite would go through all chats of a messenger.
+            if person_id not in told and adapter in reached:
                 told.add(person_id)
-                yield chat_id, Place(*rest)
+                yield chat_id, Place(adapter, *rest)
 
 
 def chats_of(connection: Connection, account_id: int) -> list[int]:
@@ -513,7 +514,7 @@ _PRIVATE = (
     )
     .join(_account, _account.c.id == chat_table.c.account_id)
     .join(_person, _person.c.id == _account.c.person_id)
-    .where(_person.c.stopped_at.is_(None), chat_table.c.active)
+    .where(_person.c.id.in_(bindparam("people", expanding=True)), _person.c.stopped_at.is_(None), chat_table.c.active)
     .order_by(*_HOME_FIRST)
 )
 

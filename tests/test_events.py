@@ -144,6 +144,18 @@ async def test_a_time_that_cannot_be_gets_a_clear_answer_and_the_question_stays(
     assert "Saturday, December 5, 2026" in olga.sees
 
 
+async def test_a_number_that_cannot_be_is_refused_and_the_complaint_names_what_it_is_about(lab: Community) -> None:
+    olga = await lab.organiser("olga")
+    await olga.says("/event Walk | 5.12. 18:00 | Park | -5")
+    assert olga.sees.startswith("Number of places: Please write a number from 1")
+    await olga.says("−5")
+    assert olga.sees.startswith("Please write a number from 1")
+    await olga.says("5")
+    await olga.presses("Leave it out")
+    await olga.presses("Neighbourhood")
+    assert "Places: 5" in olga.sees
+
+
 async def test_an_hour_that_comes_twice_is_the_first_and_says_so(lab: Community) -> None:
     olga = await lab.organiser("olga")
     number = await announces(olga, "Night walk | 31.10.2027 02:30 | Park")
@@ -244,6 +256,29 @@ async def test_the_waiting_list_is_fair_and_a_place_is_held_for_the_next(lab: Co
     await cleo.says(f"/events {number} no")
     await dora.presses("I cannot come")
     assert "1 place is left" in (await opens(ben, number)).html
+
+
+async def test_a_party_that_is_next_and_too_large_is_asked_once_whether_it_comes_with_fewer(lab: Community) -> None:
+    olga = await lab.organiser("olga")
+    anna, ben, cleo, dora = (lab.person(name) for name in ("anna", "ben", "cleo", "dora"))
+    number = await announces(olga, f"{LINE} | 3")
+    for who in (anna, dora):
+        await comes(who, number)
+    await ben.says(f"/events {number} +2")
+    assert "number 1 in the line" in texts(ben)
+    await comes(cleo, number)
+    await dora.says(f"/events {number} no")
+    await lab.later(0)
+    assert "You are next, and 2 places are free. That is too few for all of you." in ben.sees
+    assert ben.choices == ["I come alone", "+1"]
+    before = len(ben.screen)
+    await dora.says(f"/events {number} yes")  # now last in the line, and nothing is free for her
+    await lab.later(60)
+    assert len(ben.screen) == before
+    assert "a place has become free" not in texts(cleo)  # nobody passes whoever is next
+    assert await ben.presses("+1") == "You come, and bring 1 more."
+    found = await lab.read(lambda session: session.get_one(Event, 1))
+    assert (found.going, found.waiting, found.free) == (3, 2, 0)
 
 
 async def test_whoever_cannot_be_told_is_passed_over_and_keeps_their_number(lab: Community) -> None:

@@ -5,7 +5,7 @@ import secrets
 
 from bot.router import Router
 from bot.turn import Turn
-from bot.types import Choice, Lines, Message, Pressed, T, Text
+from bot.types import Choice, Lines, Message, N, Pressed, T, Text
 from handlers.events.words import AHEAD, CANCEL, calendar_file, card, gone, own_answer, personal, refusal, span, subject
 from storage import outbox
 from storage.events import listing, places, planning, reminding
@@ -98,6 +98,7 @@ def _confirm(turn: Turn, done: Answered) -> None:
 
 def tell_offered(turn: Turn, event: Event, offered: list[Rsvp]) -> None:
     """A place has become free: those whose turn it is hear of it, and how long it is held."""
+    turn.due(turn.now)  # whoever waits with too many is asked whether they come with fewer
     for rsvp in offered:
         until = rsvp.held_until or turn.now
         turn.due(until)
@@ -115,6 +116,21 @@ def tell_offered(turn: Turn, event: Event, offered: list[Rsvp]) -> None:
             Choice(T("I come"), "event.answer", (number, State.YES)),
             Choice(T("I cannot come"), "event.answer", (number, State.NO)),
         )
+
+
+def fewer_question(event: Event, free: int) -> Message:
+    """To whoever is next, and waits with more people than there are places."""
+    number = str(event.number)
+    head = Lines([T("<b>#{number} {title}</b>", number=number, title=event.title), span(event)])
+    question = N(
+        "You are next, and {n} place is free. That is too few for all of you. Do you come with fewer?",
+        "You are next, and {n} places are free. That is too few for all of you. Do you come with fewer?",
+        n=free,
+    )
+    stay = T("If not, you stay the first in the line.")
+    others = (Choice(T("+{n}", n=n), "event.with", (number, str(n))) for n in range(1, free))
+    alone = Choice(T("I come alone"), "event.with", (number, "0"))
+    return Message(Lines([head, Lines([question, stay], " ")], "\n\n"), (alone, *others))
 
 
 # -- companions ---------------------------------------------------------------------------------------------

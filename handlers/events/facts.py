@@ -99,7 +99,7 @@ def _text(_turn: Turn, words: str) -> Mapping[str, Any]:
 
 def _number(key: str) -> Callable[[Turn, str], Mapping[str, Any]]:
     def take(_turn: Turn, words: str) -> Mapping[str, Any]:
-        found = re.fullmatch(r"\D{0,20}?(\d{1,7})\s*[^\d]{0,20}", words)
+        found = re.fullmatch(r"[^\d\-−–]{0,20}?(\d{1,7})\s*[^\d]{0,20}", words)
         if found is None or not 0 <= int(found[1]) <= MOST_PLACES:
             raise Wrong(T("Please write a number from 1 to {most}, or 0 for none.", most=MOST_PLACES))
         return {key: int(found[1]) or None}

@@ -7,17 +7,17 @@ from sqlmodel import Session, col, select
 from bot.router import Router
 from bot.turn import Turn
 from bot.types import Choice, Lines, Mentions, Message, N, T, Text
-from handlers.events.coming import feedback_question, refresh, tell_offered
+from handlers.events.coming import feedback_question, fewer_question, refresh, tell_offered
 from handlers.events.importing import news_of
 from handlers.events.words import answers, calendar_file, card, personal, span, subject
 from storage import conversation, outbox
 from storage.events import places, planning, reminding
 from storage.events.reminding import Claimed
-from storage.events.tables import Event, Kind, Reminder, Rsvp, State, Status
+from storage.events.tables import Event, Kind, Rsvp, State, Status
 
 router = Router()
 
-BATCH = 100
+BATCH = 250
 """How many rows one transaction takes: a reply never waits longer for the database than for these."""
 
 NEWS: dict[str, Text] = {
@@ -31,24 +31,23 @@ NEWS: dict[str, Text] = {
 def tell_what_is_due(turn: Turn) -> None:
     """Take the earliest rows, and do what each asks for."""
     claimed = reminding.claim(turn.db, turn.now, BATCH)
-    expired: list[Reminder] = []
-    together: dict[tuple[str, int, str], list[Claimed]] = {}
+    expired: list[Claimed] = []
+    together: dict[tuple[Kind, int, str], list[Claimed]] = {}
     for each in claimed:
-        kind = Kind(each.reminder.kind)
-        if kind in (Kind.REMIND, Kind.FEEDBACK) and not reminding.is_useful(each, turn.now):
-            expired.append(each.reminder)
-        elif each.reminder.person_id is not None and kind != Kind.HOLD:
-            together.setdefault((kind, each.event.number, each.reminder.note), []).append(each)
+        if each.kind in (Kind.REMIND, Kind.FEEDBACK) and not reminding.is_useful(each, turn.now):
+            expired.append(each)
+        elif each.person_id is not None and each.kind != Kind.HOLD:
+            together.setdefault((each.kind, each.event.number, each.note), []).append(each)
         else:
-            _do(turn, kind, each)
-    for (kind_, _, note), those in together.items():
-        _tell(turn, Kind(kind_), those[0].event, note, [each for each in those if each.hears])
+            _do(turn, each)
+    for (kind, _, note), those in together.items():
+        _tell(turn, kind, those[0].event, note, [each for each in those if each.hears])
     reminding.expire(turn.db, expired)
 
 
 def _tell(turn: Turn, kind: Kind, event: Event, note: str, those: Sequence[Claimed]) -> None:
     """The same to many."""
-    people = [each.reminder.person_id for each in those if each.reminder.person_id is not None]
+    people = [each.person_id for each in those if each.person_id is not None]
     match kind:
         case Kind.REMIND:
             turn.notify(people, reminder(event))
@@ -56,6 +55,8 @@ def _tell(turn: Turn, kind: Kind, event: Event, note: str, those: Sequence[Claim
             turn.notify(people, feedback_question(event))
         case Kind.NEWS:
             turn.notify(people, _news(turn, event, note))
+        case Kind.FEWER if event.status == Status.PUBLISHED and event.starts_at > turn.now and event.free == int(note):
+            turn.notify(people, fewer_question(event, int(note)))
         case Kind.INVITE if note:
             several = turn.db.exec(select(Event).where(col(Event.id).in_([int(number) for number in note.split()])))
             there = [each for each in several.all() if each.status == Status.PUBLISHED and each.ends_at > turn.now]
@@ -100,12 +101,12 @@ def _news(turn: Turn, event: Event, note: str) -> Message:
     return Message(text, answers(event, turn.now), attachment=calendar_file(event))
 
 
-def _do(turn: Turn, kind: Kind, each: Claimed) -> None:
+def _do(turn: Turn, each: Claimed) -> None:
     """One thing."""
-    reminder_, event = each.reminder, each.event
-    match kind:
-        case Kind.HOLD if reminder_.person_id is not None:
-            _lapse(turn, event, reminder_.person_id)
+    event = each.event
+    match each.kind:
+        case Kind.HOLD if each.person_id is not None:
+            _lapse(turn, event, each.person_id)
         case Kind.PROMOTE:
             locked = places.locked(turn.db, event.number)
             if locked.status == Status.PUBLISHED:
@@ -114,14 +115,14 @@ def _do(turn: Turn, kind: Kind, each: Claimed) -> None:
         case Kind.DEADLINE:
             _deadline(turn, event)
         case Kind.COPIES:
-            _copies(turn, event, int(reminder_.note))
-        case Kind.REMIND if reminder_.chat_id is not None:
+            _copies(turn, event, int(each.note))
+        case Kind.REMIND if each.chat_id is not None:
             message = card(turn, event)
             text = Lines([T("A reminder:"), message.text], "\n\n")
             coming = Mentions("events.coming", (str(event.number),))
-            turn.tell(reminder_.chat_id, Message(text, message.choices, message.subject, mentions=coming), bulk=True)
-        case Kind.INVITE if reminder_.chat_id is not None and event.status == Status.PUBLISHED:
-            turn.tell(reminder_.chat_id, card(turn, event), bulk=True)
+            turn.tell(each.chat_id, Message(text, message.choices, message.subject, mentions=coming), bulk=True)
+        case Kind.INVITE if each.chat_id is not None and event.status == Status.PUBLISHED:
+            turn.tell(each.chat_id, card(turn, event), bulk=True)
 
 
 def _lapse(turn: Turn, event: Event, person_id: int) -> None:

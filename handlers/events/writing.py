@@ -43,7 +43,7 @@ def event(turn: Turn, text: str) -> None:
         try:
             draft |= FACTS[key].take(turn, words)
         except Wrong as wrong:
-            ask(turn, draft, key, wrong.text)
+            ask(turn, draft, key, T("{field}: {complaint}", field=FACTS[key].label, complaint=wrong.text))
             return
     if "wall" in draft:
         preview(turn, draft)

@@ -84,7 +84,7 @@ def answer(
         raise Closed(number)
     state = wanted
     if wanted == State.YES:
-        state = _place(event, rsvp, others)
+        state = _place(session, event, rsvp, others)
         if state == State.WAITING and before != State.WAITING:
             event.line += 1
             rsvp.line = event.line
@@ -97,7 +97,7 @@ def answer(
     return Answered(event, rsvp, before, promote(session, event, now))
 
 
-def _place(event: Event, rsvp: Rsvp, others: int) -> State:
+def _place(session: Session, event: Event, rsvp: Rsvp, others: int) -> State:
     """Whether a yes gets a place. Raises ``TooMany`` for a party that can never have one, or outgrows what is free."""
     if event.capacity is None:
         return State.YES
@@ -107,9 +107,17 @@ def _place(event: Event, rsvp: Rsvp, others: int) -> State:
         raise TooMany(max(0, min(free if has else event.capacity, event.capacity) - 1))
     if has:
         return State.YES
-    if 1 + others <= free and event.waiting == (rsvp.heads if rsvp.state == State.WAITING else 0):
+    if 1 + others <= free and (not event.waiting or _is_first(session, rsvp)):
         return State.YES
     return State.WAITING
+
+
+def _is_first(session: Session, rsvp: Rsvp) -> bool:
+    """Whether nobody has waited longer."""
+    before = select(col(Rsvp.person_id)).where(
+        col(Rsvp.event_id) == rsvp.event_id, col(Rsvp.state) == State.WAITING, col(Rsvp.line) < rsvp.line
+    )
+    return rsvp.state == State.WAITING and session.execute(before.limit(1)).first() is None
 
 
 def _put(session: Session, event: Event, rsvp: Rsvp, state: State, companions: int) -> None:
@@ -142,17 +150,27 @@ def promote(session: Session, event: Event, now: datetime) -> list[Rsvp]:
             .limit(1)
         )
         first = session.execute(query).scalar_one_or_none()
-        if first is None or (event.free is not None and first.heads > event.free):
+        if first is None:
             break
         if first.person_id not in reminding.reachable(session, [first.person_id]):
             passed.append(first.person_id)
             continue
+        if event.free is not None and first.heads > event.free:
+            _ask_for_fewer(session, event, first, now)
+            break
         _put(session, event, first, State.OFFERED, first.companions)
         first.held_until = held_until(event, now)
         reminding.note(session, event, Kind.HOLD, first.held_until, first.person_id)
         session.flush()
         offered.append(first)
     return offered
+
+
+def _ask_for_fewer(session: Session, event: Event, first: Rsvp, now: datetime) -> None:
+    """Whoever is next waits with more than there is room for: they may want to come with fewer. Asked once for each."""
+    free = str(event.free)
+    if not reminding.is_noted(session, event, Kind.FEWER, first.person_id, free):
+        reminding.note(session, event, Kind.FEWER, now, first.person_id, text=free)
 
 
 def held_until(event: Event, now: datetime) -> datetime:

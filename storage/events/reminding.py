@@ -101,6 +101,13 @@ def note(
     session.execute(insert(Reminder), [{**_row(event, person_id, kind, at), "note": text, "chat_id": chat_id}])
 
 
+def is_noted(session: Session, event: Event, kind: Kind, person_id: int, text: str) -> bool:
+    """Whether exactly this was to be told already."""
+    mine = (col(Reminder.event_id) == event.number) & (col(Reminder.person_id) == person_id)
+    same = select(col(Reminder.id)).where(mine, col(Reminder.kind) == kind, col(Reminder.note) == text)
+    return session.execute(same.limit(1)).first() is not None
+
+
 def forget(session: Session, event: Event, kind: Kind, person_id: int | None = None) -> None:
     """What was to be done is not, any more."""
     mine = col(Reminder.person_id) == person_id if person_id is not None else true()
@@ -218,74 +225,90 @@ def invite(session: Session, event: Event, kind: Kind, people: Any, now: datetim
 class Claimed(NamedTuple):
     """A due row with all that is needed to say it.
 
-    ``superseded``: a reminder nearer to the beginning is due as well. ``hears`` is false for somebody who cannot or
-    will not be told.
+    ``answer`` is what its person has said to the event. ``superseded``: a reminder nearer to the beginning is due as
+    well. ``hears`` is false for somebody who cannot or will not be told.
     """
 
-    reminder: Reminder
+    id: int
     event: Event
-    rsvp: Rsvp | None
+    person_id: int | None
+    chat_id: int | None
+    kind: Kind
+    note: str
+    due_at: datetime
+    answer: str | None
     superseded: bool
     hears: bool
 
 
 _nearer = aliased(Reminder)
+# Columns, not rows of the ORM: of a burst these are what costs.
 _CLAIM = (
     select(
-        Reminder,
-        Event,
-        Rsvp,
+        _reminder.c.id,
+        _reminder.c.event_id,
+        _reminder.c.person_id,
+        _reminder.c.chat_id,
+        _reminder.c.kind,
+        _reminder.c.note,
+        _reminder.c.due_at,
+        col(Rsvp.state),
         exists().where(
-            col(_nearer.event_id) == col(Reminder.event_id),
-            col(_nearer.person_id) == col(Reminder.person_id),
-            col(_nearer.kind) == col(Reminder.kind),
+            col(_nearer.event_id) == _reminder.c.event_id,
+            col(_nearer.person_id) == _reminder.c.person_id,
+            col(_nearer.kind) == _reminder.c.kind,
             col(_nearer.kind) == Kind.REMIND,
-            col(_nearer.ahead) < col(Reminder.ahead),
+            col(_nearer.ahead) < _reminder.c.ahead,
             col(_nearer.due_at) <= bindparam("now"),
             col(_nearer.state) == Outcome.PENDING,
         ),
     )
-    .join(Event, col(Event.id) == col(Reminder.event_id))
     .join(
         Rsvp,
-        (col(Rsvp.event_id) == col(Reminder.event_id)) & (col(Rsvp.person_id) == col(Reminder.person_id)),
+        (col(Rsvp.event_id) == _reminder.c.event_id) & (col(Rsvp.person_id) == _reminder.c.person_id),
         isouter=True,
     )
-    .where(_reminder.c.state == text("'pending'"), col(Reminder.due_at) <= bindparam("now"))
-    .order_by(col(Reminder.due_at), col(Reminder.id))
+    .where(_reminder.c.state == text("'pending'"), _reminder.c.due_at <= bindparam("now"))
+    .order_by(_reminder.c.due_at, _reminder.c.id)
     .limit(bindparam("most"))
 )
+_EVENTS = select(Event).where(col(Event.id).in_(bindparam("numbers", expanding=True)))
 _END = update(_reminder).where(_reminder.c.id.in_(bindparam("rows", expanding=True))).values(state=bindparam("b_state"))
 
 
 def claim(session: Session, now: datetime, most: int) -> list[Claimed]:
     """Some of the rows that are due, the earliest first; from now on they count as done (see ``expire``)."""
-    found = session.execute(_CLAIM, {"now": now, "most": most}).all()
-    people = {row[0].person_id for row in found if row[0].person_id is not None}
-    hear = reachable(session, people)
-    _end(session, [row[0] for row in found], Outcome.DONE)
-    return [Claimed(row[0], row[1], row[2], row[3], row[0].person_id in hear) for row in found]
+    found = session.connection().execute(_CLAIM, {"now": now, "most": most}).all()
+    numbers = list({row.event_id for row in found})
+    events = {event.number: event for event in session.execute(_EVENTS, {"numbers": numbers}).scalars()}
+    hear = reachable(session, {row.person_id for row in found if row.person_id is not None})
+    claimed = [
+        Claimed(id, events[number], person, chat, Kind(kind), note, due_at, answer, superseded, person in hear)
+        for id, number, person, chat, kind, note, due_at, answer, superseded in found
+    ]
+    _end(session, claimed, Outcome.DONE)
+    return claimed
 
 
-def _end(session: Session, reminders: Sequence[Reminder], outcome: Outcome) -> None:
-    if reminders:
-        values = {"rows": [reminder.id for reminder in reminders], "b_state": outcome.value}
+def _end(session: Session, claimed: Sequence[Claimed], outcome: Outcome) -> None:
+    if claimed:
+        values = {"rows": [each.id for each in claimed], "b_state": outcome.value}
         session.connection().execute(_END, values)
 
 
-def expire(session: Session, reminders: Sequence[Reminder]) -> None:
+def expire(session: Session, claimed: Sequence[Claimed]) -> None:
     """These were of no use any more: nobody was told."""
-    _end(session, reminders, Outcome.EXPIRED)
+    _end(session, claimed, Outcome.EXPIRED)
 
 
 def is_useful(claimed: Claimed, now: datetime) -> bool:
     """Whether what may be late still helps: a reminder until the beginning, a question for a week after the end."""
-    reminder, event, rsvp, superseded, hears = claimed
-    if event.status != Status.PUBLISHED or superseded:
+    event = claimed.event
+    if event.status != Status.PUBLISHED or claimed.superseded:
         return False
-    if reminder.person_id is not None and not (hears and rsvp is not None and rsvp.state == State.YES):
+    if claimed.person_id is not None and not (claimed.hears and claimed.answer == State.YES):
         return False
-    return now < (event.ends_at + FEEDBACK_UNTIL if reminder.kind == Kind.FEEDBACK else event.starts_at)
+    return now < (event.ends_at + FEEDBACK_UNTIL if claimed.kind == Kind.FEEDBACK else event.starts_at)
 
 
 _REACHABLE = (

@@ -58,6 +58,7 @@ class Kind(StrEnum):
     HOLD = "hold"
     DEADLINE = "deadline"
     PROMOTE = "promote"
+    FEWER = "fewer"
     ASK = "ask"
     INVITE = "invite"
     COPIES = "copies"
