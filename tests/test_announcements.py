@@ -4,7 +4,6 @@ from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -12,14 +11,18 @@ from hypothesis import strategies as st
 from sqlmodel import Session, select
 
 from bot.adapters.memory import UNLIMITED, Seen
+from bot.config import Settings
 from handlers.announcements.markdown import formatted
-from handlers.announcements.writing import moment
+from handlers.announcements.sending import TELLING
 from storage import erasure, linking
 from storage.announcements import ledger, writing
 from storage.announcements.writing import Announcement, Status, Wording
+from storage.outbox import outbox_table
 from storage.people import Account, Person
 from tests.adapters.telegram_server import parse_html
-from tests.conftest import Community, Resident
+from tests.conftest import Community, Resident, running
+
+_o = outbox_table.c
 
 
 async def crowd(lab: Community, *names: str, locale: str = "en") -> list[Resident]:
@@ -198,15 +201,16 @@ async def test_links_and_an_idea_are_buttons(lab: Community) -> None:
     assert "an address that begins with https://" in olga.sees
     await olga.says("The programme https://example.org/p")
     await olga.presses("Add an idea")
+    await olga.presses("An idea")
     await olga.says("#7")
-    assert olga.sees == "There is no idea #7, or it was withdrawn."
+    assert olga.sees == "There is no #7, or it is over. Which one?"
     await olga.says("#1")
     await olga.presses("Send")
     await rests(lab)
     [seen] = copies(ada, "Big news")
     assert [(button.label, button.url) for button in seen.buttons] == [
-        ("The programme", "https://example.org/p"),
         ("See idea #1", None),
+        ("The programme", "https://example.org/p"),
         ("Hear less of this", None),
     ]
 
@@ -216,10 +220,24 @@ async def test_it_waits_for_its_time(lab: Community) -> None:
     olga = await lab.organiser("olga")
     await olga.says("/announce Big news")
     await olga.presses("When?")
-    for words, answer in (("tomorrow-ish", "do not understand"), ("2026-11-01 18:00", "is over already")):
+    for words, answer in (
+        ("soon-ish", "I find no day"),
+        ("2026-11-01 18:00", "That is over already"),
+        ("25:00", "an hour that no day has"),
+        ("every Tuesday 18:00, 3 times", "It goes out once"),
+        ("2028-11-01 18:00", "more than a year away"),
+    ):
         await olga.says(words)
         assert answer in olga.sees
-    await olga.says("2026-11-03 18:00")
+    for words, at in (
+        ("9:00", "2026-11-03T08:00"),
+        ("18 Uhr", "2026-11-02T17:00"),
+        ("1.6. 18 Uhr", "2027-06-01T16:00"),
+    ):
+        await olga.says(words)
+        assert (await announcement(lab)).starts_at == datetime.fromisoformat(f"{at}+00:00")
+        await olga.presses("When?")
+    await olga.says("tomorrow 18:00")
     await olga.presses("Send")
     await rests(lab)
     assert not copies(ada, "Big news")
@@ -561,6 +579,39 @@ async def test_when_too_much_is_refused_it_pauses_and_asks(lab: Community) -> No
     assert f"{failed} failed: refused" in report(olga)
 
 
+async def test_where_choices_are_numbers_they_are_those_of_the_report_and_not_of_the_authors_own_copy(
+    settings: Settings,
+) -> None:
+    async with running(settings, replace(UNLIMITED, choices=0)) as lab:
+        olga = await lab.organiser("olga")
+        await olga.says("/announce Big news")
+        await olga.says("Send")
+        await rests(lab)
+        assert olga.sees.startswith("<b>Announcement 1</b>: sent to all")
+        assert "\n1. Correct it" in olga.sees
+        await olga.says("1")
+        assert olga.sees == "How shall it read instead? I change every copy that stands.\n\n1. Cancel"
+
+
+async def test_on_a_slow_messenger_telling_how_far_it_is_takes_little_of_its_rate(lab: Community) -> None:
+    limits = lab.app.lab.limits
+    assert isinstance(limits, dict)
+    limits["memory"] = replace(UNLIMITED, rate=0.2)
+    await crowd(lab, "ada", "ben")
+    olga = await lab.organiser("olga")
+    await olga.says("/announce Big news")
+    lab.messenger.gate.clear()
+    lab.messenger.press("olga", olga.chat, olga.screen[-1].id, 0, olga.screen[-1].revision)
+    await lab.messenger.caught_up()
+    for _ in range(20):
+        lab.time.pass_by(5)
+        await lab.app.clock.catch_up()
+    [told] = await lab.read(lambda session: session.execute(select(_o.version).where(_o.subject == "progress:1")).all())
+    assert told[0] <= 1 + 1 + 20 * 5 * 0.2 * TELLING  # at the beginning twice
+    lab.messenger.gate.set()
+    await lab.settled()
+
+
 async def test_pause_go_on_and_stop_are_obeyed_but_for_what_is_with_the_messenger(lab: Community) -> None:
     people = await crowd(lab, *(f"p{number}" for number in range(60)))
     olga = await lab.organiser("olga")
@@ -707,25 +758,6 @@ def test_light_formatting_becomes_what_every_messenger_takes(typed: str, html: s
 @given(st.text(alphabet='<>b/iau*_~`[]()#>-1. \n"&x=', max_size=60))
 def test_whatever_is_typed_the_html_is_whole(typed: str) -> None:
     parse_html(formatted(typed))
-
-
-@pytest.mark.parametrize(
-    ("typed", "moment_"),
-    [
-        ("2026-12-05 18:00", "2026-12-05T17:00+00:00"),
-        ("5.12.2026, 18:30", "2026-12-05T17:30+00:00"),
-        ("1.6. 18 Uhr", "2027-06-01T16:00+00:00"),
-        ("18:00", "2026-11-02T17:00+00:00"),
-        ("9:00", "2026-11-03T08:00+00:00"),
-        ("31.2.2026 10:00", None),
-        ("25:00", None),
-        ("soon", None),
-    ],
-)
-def test_times_are_read_as_people_write_them(typed: str, moment_: str | None) -> None:
-    now = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
-    found = moment(typed, now, ZoneInfo("Europe/Berlin"))
-    assert found == (None if moment_ is None else datetime.fromisoformat(moment_))
 
 
 async def test_a_new_announcement_does_not_take_over_the_draft_that_a_question_is_open_about(lab: Community) -> None:

@@ -1,8 +1,8 @@
 """Announcements: written once, previewed, sent to everybody or to those who want it, and answered for."""
 
 from bot.router import Router
-from handlers.announcements import asking, audiences, correcting, sending, topics, writing
+from handlers.announcements import approving, asking, attaching, audiences, correcting, sending, timing, topics, writing
 
 router = Router()
-for part in (writing, audiences, sending, correcting, topics, asking):
+for part in (writing, attaching, audiences, timing, approving, sending, correcting, topics, asking):
     router.include(part.router)

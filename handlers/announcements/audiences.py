@@ -1,22 +1,37 @@
-"""For whom an announcement is: everybody, who follows a topic, the rooms, a part of society, an idea's supporters."""
+"""For whom an announcement is: everybody, a topic, the rooms, a part of society, an idea's or an event's people."""
 
 from bot.router import Router
 from bot.turn import Turn
 from bot.types import Choice, T, Text
-from handlers.announcements.words import audience_of, size_of
-from handlers.announcements.writing import changed, draft_of, idea_meant, ideas_to_choose, keep
+from handlers.announcements import things
+from handlers.announcements.drafts import asked_draft, changed, keep, on_draft
+from handlers.announcements.words import CANCEL, PARTICIPANTS, audience_of, size_of
 from storage import rooms
 from storage.announcements import audience
-from storage.announcements.writing import EVERYBODY, GENERAL, GROUP, ROOMS, SUPPORTERS, TOPIC
+from storage.announcements.writing import (
+    EVERYBODY,
+    GENERAL,
+    GROUP,
+    PARTICIPANTS_OF,
+    ROOMS,
+    SUPPORTERS,
+    TOPIC,
+    Announcement,
+)
+from storage.events import listing, places
 from storage.people import Group
 
 router = Router()
 
+PEOPLE_OF: dict[str, Text] = {
+    things.IDEA: T("Whose supporters? Choose an idea, or write its number like this: #42"),
+    things.EVENT: T("Of which event? Choose one, or write its number like this: #42"),
+}
 
-@router.press("announce.audience")
-def ask_audience(turn: Turn, number: str) -> None:
-    if draft_of(turn, number) is None:
-        return
+
+@on_draft(router, "announce.audience")
+def ask_audience(turn: Turn, announcement: Announcement) -> None:
+    number = str(announcement.number)
     audiences = [EVERYBODY, *(f"{TOPIC}:{topic}" for topic in turn.lab.topics), ROOMS]
     choices = [Choice(_label(turn, one), "announce.for", (number, one)) for one in audiences]
     turn.replace(
@@ -24,16 +39,15 @@ def ask_audience(turn: Turn, number: str) -> None:
         *choices,
         Choice(T("Rooms by name"), "announce.rooms", (number,)),
         Choice(T("A part of society"), "announce.groups", (number,)),
-        Choice(T("Who supports an idea"), "announce.supporters", (number,)),
+        Choice(T("Who supports an idea"), "announce.people", (number, things.IDEA)),
+        Choice(T("Who takes part in an event"), "announce.people", (number, things.EVENT)),
     )
 
 
-@router.press("announce.rooms")
-def ask_rooms(turn: Turn, number: str) -> None:
+@on_draft(router, "announce.rooms")
+def ask_rooms(turn: Turn, announcement: Announcement) -> None:
     """The rooms that have a name in lists; each press takes one in or leaves it out."""
-    announcement = draft_of(turn, number)
-    if announcement is None:
-        return
+    number = str(announcement.number)
     named, chosen = rooms.named(turn.connection), audience.chosen(announcement.audience)
     if not named:
         turn.replace(
@@ -55,29 +69,26 @@ def ask_rooms(turn: Turn, number: str) -> None:
     )
 
 
-@router.press("announce.room")
-def choose_room(turn: Turn, number: str, chat: str) -> None:
-    announcement = draft_of(turn, number)
-    if announcement is None:
-        return
+@on_draft(router, "announce.room")
+def choose_room(turn: Turn, announcement: Announcement, chat: str) -> None:
     chosen = {*audience.chosen(announcement.audience)} ^ {int(chat)}
     if not chosen:
         turn.toast(T("One room has to stay."))
         return
     announcement.audience, announcement.topic = audience.of_rooms([*chosen]), GENERAL
     keep(turn, announcement)
-    ask_rooms(turn, number)
+    ask_rooms(turn, announcement)
 
 
-@router.press("announce.groups")
-def ask_group(turn: Turn, number: str) -> None:
-    if draft_of(turn, number) is not None:
-        groups = [f"{GROUP}:{group}" for group in Group]
-        turn.replace(
-            T("Which part? It reaches those who have said whom they speak for."),
-            *(Choice(_label(turn, one), "announce.for", (number, one)) for one in groups),
-            Choice(T("Back"), "announce.audience", (number,)),
-        )
+@on_draft(router, "announce.groups")
+def ask_group(turn: Turn, announcement: Announcement) -> None:
+    number = str(announcement.number)
+    groups = [f"{GROUP}:{group}" for group in Group]
+    turn.replace(
+        T("Which part? It reaches those who have said whom they speak for."),
+        *(Choice(_label(turn, one), "announce.for", (number, one)) for one in groups),
+        Choice(T("Back"), "announce.audience", (number,)),
+    )
 
 
 def _label(turn: Turn, one: str) -> Text:
@@ -85,35 +96,66 @@ def _label(turn: Turn, one: str) -> Text:
     return T("{audience} ({size})", audience=audience_of(turn, one), size=size)
 
 
-@router.press("announce.for")
-def choose_audience(turn: Turn, number: str, one: str) -> None:
-    announcement = draft_of(turn, number)
+@on_draft(router, "announce.for")
+def choose_audience(turn: Turn, announcement: Announcement, one: str) -> None:
+    choose(turn, announcement, one)
+
+
+def choose(turn: Turn, announcement: Announcement, one: str) -> None:
+    """It is for these now; who has turned its topic off is left out."""
+    kind, _, which = one.partition(":")
+    announcement.audience, announcement.topic = one, which if kind == TOPIC else GENERAL
+    changed(turn, announcement)
+
+
+@on_draft(router, "announce.people")
+def ask_which(turn: Turn, announcement: Announcement, kind: str) -> None:
+    number = str(announcement.number)
+    turn.ask(
+        PEOPLE_OF[kind],
+        *(Choice(title, "announce.whose", (number, f"{kind}:{which}")) for which, title in things.newest(turn, kind)),
+        CANCEL,
+        step="announce.people",
+        data={"number": announcement.number, "kind": kind},
+    )
+
+
+@router.step("announce.people")
+def take_which(turn: Turn, text: str) -> None:
+    announcement = asked_draft(turn)
     if announcement is not None:
-        kind, _, which = one.partition(":")
-        announcement.audience, announcement.topic = one, which if kind == TOPIC else GENERAL
-        changed(turn, announcement)
+        whose(turn, announcement, f"{turn.data.get('kind')}:{text.strip().removeprefix('#').strip()}")
 
 
-@router.press("announce.supporters")
-def ask_idea(turn: Turn, number: str) -> None:
-    if draft_of(turn, number) is not None:
-        turn.ask(
-            T("Whose supporters? Choose an idea, or write its number like this: #42"),
-            *ideas_to_choose(turn, "announce.supported", number),
-            step="announce.supporters",
-            data={"number": number},
+@on_draft(router, "announce.whose")
+def choose_which(turn: Turn, announcement: Announcement, which: str) -> None:
+    whose(turn, announcement, which)
+
+
+def whose(turn: Turn, announcement: Announcement, which: str) -> None:
+    """The people of an idea, or which of an event's; an event may be over, since there may be news of it."""
+    kind, _, thing = which.partition(":")
+    number = str(announcement.number)
+    if not thing.isdecimal() or len(thing) > 9 or not _is_there(turn, kind, int(thing)):
+        turn.say(T("There is no #{number}, or it is over. Which one?", number=thing[:9]))
+    elif kind == things.IDEA:
+        choose(turn, announcement, f"{SUPPORTERS}:{int(thing)}")
+    else:
+        turn.say(
+            T("Which of them?"),
+            *(
+                Choice(_label(turn, one), "announce.for", (number, one))
+                for one in (f"{PARTICIPANTS_OF}:{int(thing)}:{states}" for states in PARTICIPANTS)
+            ),
+            Choice(T("Back"), "announce.audience", (number,)),
         )
 
 
-@router.step("announce.supporters")
-def take_idea(turn: Turn, text: str) -> None:
-    choose_supporters(turn, str(turn.data.get("number")), text)
-
-
-@router.press("announce.supported")
-def choose_supporters(turn: Turn, number: str, which: str) -> None:
-    announcement = draft_of(turn, number)
-    if announcement is None:
-        turn.done()
-    elif (idea := idea_meant(turn, which)) is not None:
-        choose_audience(turn, number, f"{SUPPORTERS}:{idea}")
+def _is_there(turn: Turn, kind: str, number: int) -> bool:
+    if kind == things.IDEA:
+        return things.find(turn, f"{kind}:{number}") is not None
+    try:
+        listing.visible(turn.db, number)
+    except places.NotOpen:
+        return False
+    return True

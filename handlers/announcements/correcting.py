@@ -59,7 +59,7 @@ def preview_correction(turn: Turn, text: str) -> None:
     if announcement is None:
         turn.done()
         return
-    problem = fits(turn, text, announcement.file is not None)
+    problem = fits(turn, text, announcement)
     if problem is not None:
         turn.ask(problem, CANCEL, step="announce.correction", data=turn.data)
         return

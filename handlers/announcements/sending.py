@@ -8,6 +8,7 @@ from bot.turn import Turn
 from bot.types import Formatted, Message, T, Text
 from handlers.announcements.markdown import formatted
 from handlers.announcements.words import copy, progress
+from storage import conversation
 from storage.announcements import audience, ledger, writing
 from storage.announcements.ledger import (
     DELIVERED,
@@ -42,8 +43,8 @@ LEAST, MOST = 8, 1000
 AT_ONCE = 100
 """Copies handed over in one transaction: so short that nobody's reply waits for it noticeably."""
 
-TELL_EVERY = timedelta(seconds=3)
-"""How often the organiser's message is changed."""
+TELL_EVERY, TELLING = timedelta(seconds=3), 0.05
+"""How often the organiser's message is changed, and the part of the messenger's rate this may take at most."""
 
 PATIENCE = timedelta(minutes=2)
 """How long nothing may move before the organiser hears of it."""
@@ -106,9 +107,7 @@ def go_on(turn: Turn, announcement: Announcement) -> None:
     writing.change(turn.db, announcement)
     if announcement.step_at is not None:
         turn.due(announcement.step_at)
-    if announcement.step_at is None or announcement.told_at is None or now - announcement.told_at >= TELL_EVERY:
-        announcement.told_at = now
-        show_progress(turn, announcement)
+    tell(turn, announcement)
 
 
 def hand_over(turn: Turn, announcement: Announcement, adapter: str, copies: list[Copy]) -> None:
@@ -193,6 +192,26 @@ def watch(turn: Turn, announcement: Announcement, in_outbox: int) -> None:
             announcement.chat_id,
             T("Announcement {number} is paused: {n} copies were refused.", number=number, n=announcement.failed),
         )
+
+
+def tell(turn: Turn, announcement: Announcement) -> None:
+    """Let the organiser know how far it is, now and then, and at the end.
+
+    Where choices are typed as numbers the report is said anew: else the number would be for the copy that came since.
+    """
+    place = None if announcement.chat_id is None else conversation.place(turn.connection, announcement.chat_id)
+    limits = None if place is None else turn.lab.limits.get(place.adapter)
+    if announcement.chat_id is None or limits is None:
+        return
+    over = announcement.status not in (Status.SCHEDULED, Status.SENDING)
+    every = max(TELL_EVERY, timedelta(seconds=1 / (limits.rate * TELLING)))
+    if announcement.step_at is None and over and not limits.choices:
+        turn.tell(announcement.chat_id, progress(turn, announcement, turn.now))
+    elif announcement.step_at is None or announcement.told_at is None or turn.now - announcement.told_at >= every:
+        show_progress(turn, announcement)
+    else:
+        return
+    announcement.told_at = turn.now
 
 
 def show_progress(turn: Turn, announcement: Announcement) -> None:

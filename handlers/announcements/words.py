@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from bot.turn import Turn
 from bot.types import Attachment, Choice, Formatted, Lines, Message, N, T, Text, Verbatim
+from handlers.announcements import things
 from handlers.people import messengers
 from handlers.polls.words import GROUPS
 from storage import rooms
@@ -32,6 +33,14 @@ STATUSES: dict[str, Text] = {
     Status.RECALLED: T("taken back"),
 }
 
+PARTICIPANTS: dict[str, Text] = {
+    "yes": T("who comes"),
+    "yes+maybe": T("who comes or may come"),
+    "waiting+offered": T("who is on the waiting list"),
+    "yes+maybe+waiting+offered": T("who comes, may come or waits"),
+}
+"""Of an event's participants, those who have answered so."""
+
 STATES: dict[str, Text] = {
     ledger.DELIVERED: T("delivered"),
     ledger.UNREACHABLE: T("unreachable"),
@@ -44,16 +53,16 @@ def copy(turn: Turn, announcement: Announcement, wordings: Mapping[str, Wording]
     """What somebody who reads this language gets; a room has nothing to turn off."""
     wording = wordings.get(locale) or wordings[announcement.locale]
     choices = [Choice(Verbatim(label), url=url) for label, url in json.loads(announcement.links)]
-    kind, _, which = (announcement.attached or "").partition(":")
-    if kind == "idea":
-        choices.append(Choice(T("See idea #{number}", number=which), "idea.show", (which,)))
+    text: Text = Formatted(wording.html)
+    thing = things.find(turn, announcement.attached, room)
+    if thing is not None:
+        text = Lines([text, thing.short], "\n\n")
+        choices = [*thing.choices, *choices]
     if not room:
         topic = announcement.topic
         stop = T("Hear less of this") if topic == GENERAL else T("Stop “{topic}”", topic=topic_of(turn, topic))
         choices.append(Choice(stop, "topic.stop", (topic,)))
-    return Message(
-        Formatted(wording.html), tuple(choices), f"announcement:{announcement.number}", file_of(announcement)
-    )
+    return Message(text, tuple(choices), f"announcement:{announcement.number}", file_of(announcement))
 
 
 def file_of(announcement: Announcement) -> Attachment | None:
@@ -84,6 +93,9 @@ def audience_of(turn: Turn, audience_: str) -> Text:
             return GROUPS[Group(which)]
         case "supporters":
             return T("who supports idea #{number}", number=which)
+        case "participants":
+            number, _, states = which.partition(":")
+            return T("event #{number}: {who}", number=number, who=PARTICIPANTS[states])
     return T("everybody")
 
 

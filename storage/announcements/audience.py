@@ -9,8 +9,18 @@ from sqlmodel import Session, col
 
 from storage.announcements.ledger import WAITING, delivery_table
 from storage.announcements.subscribing import Often, Subscription
-from storage.announcements.writing import EVERYBODY, GENERAL, GROUP, ROOMS, SUPPORTERS, TOPIC, Announcement
+from storage.announcements.writing import (
+    EVERYBODY,
+    GENERAL,
+    GROUP,
+    PARTICIPANTS_OF,
+    ROOMS,
+    SUPPORTERS,
+    TOPIC,
+    Announcement,
+)
 from storage.conversation import chat_table, home_of, insert_or_nothing
+from storage.events.tables import Rsvp
 from storage.ideas import Support
 from storage.people import Person
 from storage.rooms import Hearing
@@ -105,6 +115,10 @@ def _people(audience: str) -> list[ColumnElement[bool]]:
         among = col(Person.group) == which
     elif kind == SUPPORTERS:
         among = exists().where(col(Support.person_id) == col(Person.id), col(Support.idea_id) == int(which))
+    elif kind == PARTICIPANTS_OF:
+        event, _, states = which.partition(":")
+        of_it = and_(col(Rsvp.event_id) == int(event), col(Rsvp.state).in_(states.split("+")))
+        among = exists().where(col(Rsvp.person_id) == col(Person.id), of_it)
     return [col(Person.stopped_at).is_(None), wanted, among]
 
 

@@ -11,7 +11,9 @@ from sqlmodel import Field, Session, SQLModel, col, select
 from storage.conversation import partial, table_of
 
 EVERYBODY, ROOMS, TOPIC, GROUP, SUPPORTERS = "everybody", "rooms", "topic", "group", "supporters"
-"""Whom an announcement is for. The last three name which one: ``topic:mobility``, ``supporters:42``."""
+PARTICIPANTS_OF = "participants"
+"""Whom an announcement is for. All but two name which one: ``topic:mobility``, ``supporters:42``; of an event also
+those with which answers: ``participants:5:yes+maybe``."""
 
 GENERAL = ""
 """The topic of what the lab writes to everybody."""

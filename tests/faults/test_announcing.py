@@ -12,13 +12,14 @@ from storage.announcements import ledger
 from storage.announcements.writing import Announcement, Status
 from storage.engine import open_engine
 from storage.people import Role
-from tests.adapters.telegram_server import Call, Message, TelegramServer
+from tests.adapters.telegram_server import TOKEN, Call, Message, TelegramServer
 from tests.faults.process import PATIENCE, Labbot
 
 PEOPLE = 400
 KILLS = 3
 IN_FLIGHT = 8
 NEWS = "Big news"
+NEW_TOKEN = f"{TOKEN.partition(':')[0]}:{'B' * 35}"
 
 
 def settle_in(folder: Path, server: TelegramServer) -> tuple[int, str]:
@@ -83,6 +84,40 @@ async def test_kills_in_the_middle_of_a_broadcast_lose_nobody_and_repeat_at_most
             one = session.exec(select(Announcement)).one()
             assert (one.status, one.recipients, one.delivered) == (Status.DONE, PEOPLE, PEOPLE)
             assert ledger.recount(session, one.number) == {"delivered": PEOPLE}
+
+
+async def test_a_token_revoked_in_the_middle_gives_nothing_up_and_the_new_one_goes_on(
+    folder: Path, unused_tcp_port: int
+) -> None:
+    async with TelegramServer() as server, Labbot(folder, server.url, unused_tcp_port) as labbot:
+        await labbot.stop()
+        organiser, code = settle_in(folder, server)
+        await labbot.start()
+        server.say(organiser, organiser, f"/claim {code}")
+        server.say(organiser, organiser, f"/announce {NEWS}")
+
+        def preview() -> Message | None:
+            found = [message for message in server.sent(organiser) if "not sent yet" in (message.text or "")]
+            return found[-1] if found else None
+
+        shown = await server.wait_for(preview, PATIENCE)
+        assert shown is not None
+        server.latency = 0.02
+        since = len(server.called("sendMessage"))
+        server.press(organiser, organiser, shown, "Send")
+        await server.wait_for(lambda: len(arrived(server, since)) >= 100, PATIENCE)
+        server.token = NEW_TOKEN
+        server.say(organiser, organiser, "/help")  # or the long poll lasts
+        assert await labbot.ended() == 1  # no messenger is left
+        assert labbot.with_words("Telegram does not accept LABBOT_TELEGRAM_TOKEN")
+        got = len(arrived(server, since))
+        assert got < PEOPLE
+        labbot.environment["LABBOT_TELEGRAM_TOKEN"] = NEW_TOKEN
+        await labbot.start()
+        await server.wait_for(lambda: edited(server, f"delivered: {PEOPLE}"), PATIENCE)
+        await labbot.stop()
+        copies = Counter(call.chat for call in arrived(server, since))
+        assert (len(copies), max(copies.values())) == (PEOPLE, 1)
 
 
 def edited(server: TelegramServer, words: str) -> bool:

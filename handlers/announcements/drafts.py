@@ -1,0 +1,153 @@
+"""A draft: what it looks like before it is sent, and what all of its buttons have in common."""
+
+import json
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Concatenate, ParamSpec
+
+from bot.router import Router
+from bot.turn import Turn
+from bot.types import Choice, Lines, T, Text
+from handlers.announcements import sending
+from handlers.announcements.words import audience_of, lasting, seconds_for, size_of
+from handlers.people import messengers
+from storage.announcements import audience, writing
+from storage.announcements.writing import UNSENT, Announcement, Status
+
+P = ParamSpec("P")
+Act = Callable[Concatenate[Turn, Announcement, P], None]
+
+MOST_LINKS = 5
+
+
+def draft_of(turn: Turn, number: str) -> Announcement | None:
+    """The announcement, while it can still be changed; else they are told."""
+    announcement = sending.organisers(turn, number)
+    if announcement is not None and announcement.status not in UNSENT:
+        turn.toast(T("Announcement {number} is sent already.", number=number))
+        return None
+    return announcement
+
+
+def changed(turn: Turn, announcement: Announcement) -> None:
+    """A draft has changed, and is shown anew."""
+    keep(turn, announcement)
+    preview(turn, announcement)
+
+
+def keep(turn: Turn, announcement: Announcement) -> None:
+    """A draft has changed: what was seen before is not what would be sent."""
+    announcement.version += 1
+    announcement.status = Status.DRAFT
+    writing.change(turn.db, announcement)
+
+
+def on_draft(router: Router, action: str) -> Callable[[Act[P]], Act[P]]:
+    """``f(turn, announcement, *args)`` is what a button of a draft does, while it can still be changed."""
+
+    def register(act: Act[P]) -> Act[P]:
+        @router.press(action)
+        @wraps(act)
+        def press(turn: Turn, number: str, *args: P.args, **more: P.kwargs) -> None:
+            announcement = draft_of(turn, number)
+            if announcement is not None:
+                act(turn, announcement, *args, **more)
+
+        return act
+
+    return register
+
+
+def asked_draft(turn: Turn) -> Announcement | None:
+    """The draft that the open question is about; when it cannot be changed any more, the question is over."""
+    announcement = draft_of(turn, str(turn.data.get("number")))
+    if announcement is None:
+        turn.done()
+    return announcement
+
+
+def preview(turn: Turn, announcement: Announcement) -> None:
+    """Show what each language's readers get, and what can still be changed."""
+    for message in sending.preview(turn, announcement):
+        turn.say(message)
+    turn.ask(
+        facts(turn, announcement),
+        *_choices(turn, announcement),
+        step="announce.preview",
+        data={"number": announcement.number},
+    )
+
+
+def facts(turn: Turn, announcement: Announcement) -> Text:
+    """Whom it reaches, when, in which languages."""
+    size = audience.size(turn.db, announcement.audience)
+    words = turn.lab.catalogues
+    written = writing.wordings(turn.db, announcement.number)
+    missing = [locale for locale in words if locale not in written]
+    lines: list[Text] = [
+        T("<b>This is announcement {number}, not sent yet.</b>", number=str(announcement.number)),
+        T("For {audience}: {size}.", audience=audience_of(turn, announcement.audience), size=size_of(size)),
+        T("Sending takes about {time}.", time=lasting(seconds_for(turn, size))),
+        T("Written in: {languages}", languages=languages_of(turn, written)),
+    ]
+    if missing:
+        lines.append(
+            T(
+                "Missing: {languages}. Who reads that gets it in {language}.",
+                languages=languages_of(turn, missing),
+                language=languages_of(turn, [announcement.locale]),
+            )
+        )
+    if announcement.starts_at is not None:
+        lines.append(T("It goes out on {date}.", date=announcement.starts_at))
+    if announcement.by_day:
+        lines.append(T("Not at night: between 9 in the evening and 8 in the morning it waits."))
+    if announcement.consent:
+        lines.append(T("A second organiser has to agree."))
+    plain = [name for name, limits in sorted(turn.lab.limits.items()) if not limits.choices]
+    if plain:
+        lines.append(T("On {messengers} the buttons are numbered lines.", messengers=messengers(plain)))
+    return Lines(lines)
+
+
+def languages_of(turn: Turn, locales: Iterable[str]) -> str:
+    words = turn.lab.catalogues
+    return ", ".join(turn.words.called(words[locale]) for locale in locales if locale in words)
+
+
+def _choices(turn: Turn, announcement: Announcement) -> list[Choice]:
+    number = str(announcement.number)
+    version = str(announcement.version)
+    words = turn.lab.catalogues
+    written = writing.wordings(turn.db, announcement.number)
+    languages = [
+        Choice(
+            T("Change the text")
+            if len(written) == 1 and locale in written
+            else T("Change it in {language}", language=languages_of(turn, [locale]))
+            if locale in written
+            else T("Add it in {language}", language=languages_of(turn, [locale])),
+            "announce.word",
+            (number, locale),
+        )
+        for locale in sorted(words, key=lambda locale: locale != announcement.locale)
+    ]
+    links = len(json.loads(announcement.links))
+    return [
+        Choice(T("Ask a second organiser") if announcement.consent else T("Send"), "announce.send", (number, version)),
+        Choice(T("For whom?"), "announce.audience", (number,)),
+        Choice(T("When?"), "announce.when", (number,)),
+        *languages,
+        *([Choice(T("Add a link"), "announce.link", (number,))] if links < MOST_LINKS else []),
+        *([Choice(T("Without links"), "announce.unlink", (number,))] if links else []),
+        Choice(T("Without what goes with it"), "announce.detach", (number,))
+        if announcement.attached
+        else Choice(T("Add an idea, a poll or an event"), "announce.attach", (number,)),
+        *([Choice(T("Without the file"), "announce.unfile", (number,))] if announcement.file else []),
+        Choice(
+            T("I decide alone") if announcement.consent else T("A second organiser shall agree"),
+            "announce.consent",
+            (number,),
+        ),
+        Choice(T("Discard"), "announce.discard", (number,)),
+    ]

@@ -1,0 +1,99 @@
+"""What can go with an announcement: an idea, a poll or an event, in short, and what one can do with it in each copy."""
+
+from typing import NamedTuple
+
+from bot.choices import width
+from bot.turn import Turn
+from bot.types import Choice, Lines, T, Text
+from handlers.events.words import span
+from handlers.polls.words import payload
+from storage import ideas
+from storage.events import listing, places
+from storage.events.tables import State
+from storage.events.tables import Status as EventStatus
+from storage.polls import asking
+from storage.polls.tables import Status as PollStatus
+
+IDEA, POLL, EVENT = "idea", "poll", "event"
+NEWEST = 5
+"""How many of a kind are offered to choose from."""
+
+
+class Thing(NamedTuple):
+    """What goes with an announcement: what it is called, its short form, and what its readers can do with it."""
+
+    title: Text
+    short: Text
+    choices: list[Choice]
+
+
+def find(turn: Turn, attached: str | None, room: bool = False) -> Thing | None:
+    """What "idea:42" names, for a private chat or a ``room``; ``None`` when it is not there, or over, any more."""
+    kind, _, which = (attached or "").partition(":")
+    number = int(which) if which.isdecimal() and len(which) < 10 else 0
+    match kind:
+        case "idea":
+            return _idea(turn, number)
+        case "poll":
+            return _poll(turn, number, room)
+        case "event":
+            return _event(turn, number)
+    return None
+
+
+def _idea(turn: Turn, number: int) -> Thing | None:
+    try:
+        idea = ideas.visible(turn.db, number)
+    except ideas.NotOpen:
+        return None
+    title = T("#{number} {title}", number=str(number), title=idea.title)
+    short = T("<b>#{number} {title}</b>", number=str(number), title=idea.title)
+    return Thing(title, short, [Choice(T("See idea #{number}", number=str(number)), "idea.show", (str(number),))])
+
+
+def _poll(turn: Turn, number: int, room: bool) -> Thing | None:
+    poll = asking.find(turn.db, number)
+    if poll is None or poll.status != PollStatus.OPEN:
+        return None
+    title = T("#{number} {question}", number=str(number), question=poll.question)
+    lines: list[Text] = [T("<b>#{number} {question}</b>", number=str(number), question=poll.question)]
+    if poll.closes_at is not None:
+        lines.append(T("Open until {time}.", time=poll.closes_at))
+    # Whoever may vote is asked in the press; from a room its link leads into the private chat, as from its card there.
+    vote = Choice(T("Vote"), start=payload(poll)) if room else Choice(T("Vote"), "poll.ballot", (str(number),))
+    return Thing(title, Lines(lines), [vote])
+
+
+def _event(turn: Turn, number: int) -> Thing | None:
+    try:
+        event = listing.visible(turn.db, number)
+    except places.NotOpen:
+        return None
+    if event.status != EventStatus.PUBLISHED or event.ends_at <= turn.now:
+        return None
+    title = T("#{number} {title}", number=str(number), title=event.title)
+    lines: list[Text] = [T("<b>#{number} {title}</b>", number=str(number), title=event.title), span(event)]
+    if event.place:
+        lines.append(T("Place: {place}", place=event.place))
+    come = Choice(T("I come"), "event.answer", (str(number), State.YES))
+    return Thing(title, Lines(lines), [come, Choice(T("About the event"), "event.show", (str(number),))])
+
+
+def newest(turn: Turn, kind: str) -> list[tuple[int, Text]]:
+    """Some of a kind to choose from: the newest ideas and polls, the next events."""
+    match kind:
+        case "idea":
+            found = [idea.id for idea in ideas.browse(turn.db, most=NEWEST).ideas]
+        case "poll":
+            page = asking.browse(turn.db, person_id=turn.person.id, role=turn.person.role, chat_id=None, most=NEWEST)
+            found = [poll.id for poll in page.polls]
+        case _:
+            found = [event.id for event in listing.browse(turn.db, turn.now, most=NEWEST).events]
+    things = [(number or 0, find(turn, f"{kind}:{number}")) for number in found]
+    return [(number, thing.title) for number, thing in things if thing is not None]
+
+
+def width_of(turn: Turn, attached: str | None) -> int:
+    """How many characters its short form takes, in the longest language."""
+    thing = find(turn, attached)
+    return 0 if thing is None else 2 + max(width(words.html(thing.short)) for words in turn.lab.catalogues.values())

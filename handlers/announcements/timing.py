@@ -1,0 +1,74 @@
+"""When an announcement goes out: now, at a time in people's own words, and not at night."""
+
+import re
+from datetime import timedelta
+
+from bot.router import Router
+from bot.turn import Turn
+from bot.types import Choice, T
+from handlers.announcements.drafts import asked_draft, changed, on_draft
+from handlers.announcements.words import CANCEL
+from handlers.events import facts
+from handlers.events.when import Meant
+from storage.announcements.writing import Announcement
+from storage.events import moments
+
+router = Router()
+
+FURTHEST = timedelta(days=366)
+HOUR = re.compile(r"(?:um |at )?\d{1,2}(?:[:.]\d\d)?\s*(?:uhr|h|[ap]\.?m\.?)?", re.IGNORECASE)
+
+
+@on_draft(router, "announce.when")
+def ask_when(turn: Turn, announcement: Announcement) -> None:
+    number = str(announcement.number)
+    turn.ask(
+        T("When shall it go out? Write a day and a time, for example “tomorrow 9:00” or “5.12. 18:00”, or choose:"),
+        Choice(T("As soon as I press Send"), "announce.now", (number,)),
+        Choice(T("At night, too") if announcement.by_day else T("Not at night"), "announce.by_day", (number,)),
+        CANCEL,
+        step="announce.when",
+        data={"number": announcement.number},
+    )
+
+
+@router.step("announce.when")
+def take_when(turn: Turn, text: str) -> None:
+    announcement = asked_draft(turn)
+    if announcement is None:
+        return
+    try:
+        meant = next_such(turn, text) if HOUR.fullmatch(text.strip()) else facts.understood(turn, text)
+    except facts.Wrong as wrong:
+        turn.say(wrong.text)
+        return
+    at = moments.instant(meant.wall, turn.words.zone)
+    if meant.rule is not None:
+        turn.say(T("It goes out once. At which day and time?"))
+    elif at <= turn.now:
+        turn.say(T("{date} is over already. Which other time?", date=at))
+    elif at > turn.now + FURTHEST:
+        turn.say(T("That is more than a year away. Which other time?"))
+    else:
+        announcement.starts_at = at
+        changed(turn, announcement)
+
+
+def next_such(turn: Turn, hour: str) -> Meant:
+    """An hour without a day: today's, or when that is over tomorrow's. Raises ``facts.Wrong``."""
+    try:
+        return facts.understood(turn, f"today {hour}")
+    except facts.Wrong:
+        return facts.understood(turn, f"tomorrow {hour}")
+
+
+@on_draft(router, "announce.now")
+def at_once(turn: Turn, announcement: Announcement) -> None:
+    announcement.starts_at = None
+    changed(turn, announcement)
+
+
+@on_draft(router, "announce.by_day")
+def toggle_by_day(turn: Turn, announcement: Announcement) -> None:
+    announcement.by_day = not announcement.by_day
+    changed(turn, announcement)

@@ -1,0 +1,126 @@
+"""What goes with an announcement, and the people of an idea or an event as its audience."""
+
+from sqlmodel import Session
+
+from bot.adapters.memory import Seen
+from storage.polls import asking
+from storage.polls.tables import Audience, Poll
+from tests.conftest import Community, Resident
+from tests.test_announcements import copies, crowd, rests
+from tests.test_ballots import BERLIN
+from tests.test_events import LINE, announces, comes
+
+
+def labels(seen: Seen) -> list[str]:
+    return [button.label for button in seen.buttons]
+
+
+async def sends(lab: Community, olga: Resident, kind: str, number: str) -> None:
+    """The draft that is open, with something that goes along, to everybody."""
+    await olga.presses("Add an idea")
+    await olga.presses(kind)
+    await olga.says(f"#{number}")
+    await olga.presses("Send")
+    await rests(lab)
+
+
+async def test_whoever_reads_of_an_event_says_there_that_they_come(lab: Community) -> None:
+    ada, ben = await crowd(lab, "ada", "ben")
+    olga = await lab.organiser("olga")
+    number = await announces(olga, LINE)
+    await olga.says("/announce See you there")
+    await sends(lab, olga, "An event", number)
+    [seen] = copies(ada, "See you there")
+    assert seen.html.startswith("See you there\n\n<b>#1 Repair café</b>\n")
+    assert "Nordmarkt 1" in seen.html
+    assert labels(seen) == ["I come", "About the event", "Hear less of this"]
+    note = await ada.presses("I come", seen)
+    assert note is not None and "You come" in note
+    await olga.says("/events 1")
+    assert "1" in olga.sees
+    await olga.presses("Organise")
+    await ben.presses("About the event", copies(ben, "See you there")[0])
+    assert "Repair café" in ben.sees
+
+
+async def test_an_event_that_is_cancelled_meanwhile_takes_no_answers_from_the_copies(lab: Community) -> None:
+    [ada] = await crowd(lab, "ada")
+    olga = await lab.organiser("olga")
+    number = await announces(olga, LINE)
+    await olga.says("/announce See you there")
+    await sends(lab, olga, "An event", number)
+    lab.time.pass_by(60 * 24 * 3600)  # it is over
+    note = await ada.presses("I come", copies(ada, "See you there")[0])
+    assert note is not None and "it is over" in note
+
+
+async def test_a_poll_is_voted_on_from_every_copy_by_those_who_may(lab: Community) -> None:
+    ada, ben = await crowd(lab, "ada", "ben")
+    olga = await lab.organiser("olga")
+
+    def ask(session: Session) -> None:
+        for question, who in (("Which evening?", Audience.LAB), ("Whose turn?", Audience.TEAM)):
+            draft = asking.Draft(question, ("Tue", "Wed"), audience=who)
+            asking.ask(session.connection(), draft, 1, lab.time.now(), BERLIN)
+        session.commit()
+
+    await lab.read(ask)
+    await olga.says("/announce Have your say")
+    await sends(lab, olga, "A poll", "1")
+    [seen] = copies(ada, "Have your say")
+    assert "<b>#1 Which evening?</b>" in seen.html
+    await ada.presses("Vote", seen)
+    await ada.presses("Wed")
+    assert (await lab.read(lambda session: session.get_one(Poll, 1))).voters == 1
+    await olga.says("/announce For the team")
+    await sends(lab, olga, "A poll", "2")
+    before = len(ben.screen)
+    await ben.presses("Vote", copies(ben, "For the team")[0])
+    assert not any("Tue" in seen.html for seen in ben.screen[before:])
+
+
+async def test_what_goes_along_counts_as_words(lab: Community) -> None:
+    olga = await lab.organiser("olga")
+    number = await announces(olga, LINE)
+    await olga.says("/announce " + "a" * (lab.messenger.limits.text - 10))
+    await olga.presses("Add an idea")
+    await olga.presses("An event")
+    await olga.says(f"#{number}")
+    assert any("Can you say it shorter?" in seen.html for seen in olga.screen[-3:])
+    assert "not sent yet" in olga.sees
+    assert "Without what goes with it" not in labels(olga.screen[-1])
+
+
+async def test_those_who_come_may_come_or_wait_are_audiences(lab: Community) -> None:
+    ada, ben, cleo, dora, eva = await crowd(lab, "ada", "ben", "cleo", "dora", "eva")
+    olga = await lab.organiser("olga")
+    number = await announces(olga, f"{LINE} | 1")
+    await comes(ada, number)
+    await comes(ben, number, "Maybe")
+    await comes(cleo, number)  # there was one place
+    await comes(dora, number, "I cannot")
+    for text, choice in (
+        ("for-yes", "who comes (1 person)"),
+        ("for-maybe", "who comes or may come (2 people)"),
+        ("for-waiting", "who is on the waiting list (1 person)"),
+        ("for-all", "who comes, may come or waits (3 people)"),
+    ):
+        await olga.says(f"/announce {text}")
+        await olga.presses("For whom")
+        await olga.presses("Who takes part in an event")
+        await olga.says(f"#{number}")
+        await olga.presses(f"event #1: {choice}")
+        assert "event #1" in olga.sees
+        await olga.presses("Send")
+        await rests(lab, 2)
+    got = {
+        person.name: [text for text in ("yes", "maybe", "waiting", "all") if copies(person, f"for-{text}")]
+        for person in (ada, ben, cleo, dora, eva)
+    }
+    assert got == {
+        "ada": ["yes", "maybe", "all"],
+        "ben": ["maybe", "all"],
+        "cleo": ["waiting", "all"],
+        "dora": [],
+        "eva": [],
+    }
