@@ -26,7 +26,7 @@ def greet(turn: Turn) -> None:
         turn.say(
             T(
                 "Hello everybody! I am the bot of {lab}. Write /idea to suggest something, /ideas to see what others "
-                "suggest. Organisers: /team makes this the team's room.",
+                "suggest. Organisers: /room chooses what this group hears, /team makes it the team's room.",
                 lab=turn.lab.name,
             )
         )

@@ -99,6 +99,25 @@ async def test_only_who_votes_by_way_of_the_named_rooms_counts(lab: Community) -
     assert await is_true(lab)
 
 
+async def test_a_poll_for_some_rooms_is_asked_again_in_the_same_and_by_an_organiser_only(lab: Community) -> None:
+    olga = await lab.organiser("olga")
+    [north] = await rooms(lab, olga, "North")
+    await drafts(olga)
+    for label in ("Who may vote", "only whoever is in", "Also North", "Done", "Post it"):
+        await olga.presses(label)
+    await olga.presses("One more like it")
+    assert "Who may vote: only whoever is in the rooms where it is shown." in olga.sees
+    await olga.presses("Post it")
+    assert (await poll_of(lab, 2)).audience == "rooms"
+    assert the_card(north, 2).html.startswith("<b>#2 ")
+    await lab.read(lambda session: session.connection().exec_driver_sql("UPDATE person SET role = 'participant'"))
+    await olga.presses("One more like it")  # she still is the one who has asked
+    assert "Who may vote: whoever is in a group where it stands." in olga.sees
+    await olga.presses("Post it")
+    assert (await poll_of(lab, 3)).audience == "places"
+    assert the_card(north, 3).html.startswith("<b>#3 ")
+
+
 async def test_of_a_linked_pair_the_later_vote_counts_whichever_room_it_came_by(networks: Community) -> None:
     """Anna is Anni on the other messenger; the poll is for a room on each."""
     olga = await networks.organiser("olga")

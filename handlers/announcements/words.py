@@ -84,7 +84,7 @@ def audience_of(turn: Turn, audience_: str) -> Text:
     match kind:
         case "rooms" if which:
             names, _ = rooms.names(turn.connection, audience.chosen(audience_))
-            return T("these rooms: {names}", names=", ".join(names))
+            return T("these rooms: {names}", names=", ".join(names) or "–")
         case "rooms":
             return T("the rooms")
         case "topic":
