@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import Connection, delete, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
-from storage.conversation import insert_or_nothing
 from storage.polls import voting
 from storage.polls.counting import Content
 from storage.polls.tables import answer_table, poll_table
@@ -60,15 +60,17 @@ def answer(
     if poll is None or poll.is_over(at):
         raise Closed(number)
     known = _known(connection, poll, person_id)
-    final = [one for one in known if one.external is None]
-    if not final or final[0].at <= at:
-        if source is None:
-            before = [one.id for one in known if one.at <= at]
-            connection.execute(delete(answer_table).where(answer_table.c.id.in_(before)))
+    final = [one.at for one in known if one.external is None]
+    if not final or final[0] <= at:
+        over = [one for one in known if one.at <= at] if source is None else []
+        kept = [one for one in known if one not in over]
+        over += kept[: max(0, len(kept) + 1 - MOST_ANSWERS)]
+        if over:
+            connection.execute(_DROP, {"ids": [one.id for one in over]})
         _keep(connection, poll, person_id, content, at, source)
-        oldest = known[: max(0, len(known) + 1 - MOST_ANSWERS)]
-        connection.execute(delete(answer_table).where(answer_table.c.id.in_([one.id for one in oldest])))
-    return _settle(connection, poll, person_id, at)
+        new = _Answer(0, None, None if content is None else written(content), at)
+        known = sorted([*(one for one in known if one not in over), new], key=lambda one: one.at)
+    return _settle(connection, poll, person_id, known, at)
 
 
 def take_back(connection: Connection, source: Source, now: datetime) -> bool:
@@ -76,16 +78,14 @@ def take_back(connection: Connection, source: Source, now: datetime) -> bool:
 
     A result stands: after the close nothing changes.
     """
-    query = select(answer_table.c.id, answer_table.c.poll_id, answer_table.c.person_id)
-    mine = (answer_table.c.chat_id == source.chat_id) & (answer_table.c.external == source.external)
-    row = connection.execute(query.where(mine)).first()
+    row = connection.execute(_GIVEN, {"chat": source.chat_id, "external": source.external}).first()
     if row is None:
         return False
     poll = voting.rules(connection, row.poll_id, locked=True)
     assert poll is not None
     if not poll.is_over(now):
-        connection.execute(delete(answer_table).where(answer_table.c.id == row.id))
-        _settle(connection, poll, row.person_id, now)
+        connection.execute(_DROP, {"ids": [row.id]})
+        _settle(connection, poll, row.person_id, _answers(connection, poll, row.person_id), now)
     return True
 
 
@@ -108,7 +108,7 @@ def merge(connection: Connection, gone: int, kept: int, now: datetime) -> int:
         doubles += len([person_id for person_id in (gone, kept) if voting.own(connection, poll, person_id)]) == 2
         connection.execute(update(answer_table).where(theirs, answer_table.c.poll_id == number).values(person_id=kept))
         voting.withdraw(connection, number, gone, now)
-        _settle(connection, poll, kept, now)
+        _settle(connection, poll, kept, _answers(connection, poll, kept), now)
     connection.execute(update(answer_table).where(theirs).values(person_id=kept))
     return doubles
 
@@ -120,16 +120,35 @@ class _Answer(NamedTuple):
     at: datetime
 
 
+_ANSWERS = (
+    select(answer_table.c.id, answer_table.c.external, answer_table.c.content, answer_table.c.at)
+    .where(answer_table.c.poll_id == bindparam("poll"), answer_table.c.person_id == bindparam("person"))
+    .order_by(answer_table.c.at, answer_table.c.id)
+)
+_GIVEN = select(answer_table.c.id, answer_table.c.poll_id, answer_table.c.person_id).where(
+    answer_table.c.chat_id == bindparam("chat"), answer_table.c.external == bindparam("external")
+)
+_DROP = delete(answer_table).where(answer_table.c.id.in_(bindparam("ids", expanding=True)))
+
+
+def _answers(connection: Connection, poll: Rules, person_id: int) -> list[_Answer]:
+    """What somebody has answered, the oldest first; of two at the same time the one that came first."""
+    return [_Answer(*row) for row in connection.execute(_ANSWERS, {"poll": poll.id, "person": person_id})]
+
+
 def _known(connection: Connection, poll: Rules, person_id: int) -> list[_Answer]:
-    """What somebody has answered, the oldest first; a ballot from before the poll was mirrored is noted now."""
-    mine = (answer_table.c.poll_id == poll.id) & (answer_table.c.person_id == person_id)
-    query = select(answer_table.c.id, answer_table.c.external, answer_table.c.content, answer_table.c.at)
-    query = query.where(mine).order_by(answer_table.c.at, answer_table.c.id)
-    found = [_Answer(*row) for row in connection.execute(query)]
+    """The same; a ballot from before the poll was mirrored is noted now."""
+    found = _answers(connection, poll, person_id)
     if not found and (cast := voting.own(connection, poll, person_id)) is not None:
         _keep(connection, poll, person_id, cast.content, cast.at, None)
-        found = [_Answer(*row) for row in connection.execute(query)]
+        found = _answers(connection, poll, person_id)
     return found
+
+
+_KEEP = {
+    name: dialect.insert(answer_table).on_conflict_do_nothing()  # it may have come days ago
+    for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
+}
 
 
 def _keep(
@@ -143,17 +162,16 @@ def _keep(
         "content": None if content is None else written(content),
         "at": at,
     }
-    connection.execute(insert_or_nothing(connection, answer_table), row)  # it may have come days ago
+    connection.execute(_KEEP[connection.dialect.name], row)
 
 
-def _settle(connection: Connection, poll: Rules, person_id: int, now: datetime) -> Content | None:
-    """The latest of somebody's answers is their ballot; of two at the same time the one that came later."""
-    mine = (answer_table.c.poll_id == poll.id) & (answer_table.c.person_id == person_id)
-    query = select(answer_table.c.content, answer_table.c.at).where(mine)
-    latest = connection.execute(query.order_by(answer_table.c.at.desc(), answer_table.c.id.desc()).limit(1)).first()
-    if latest is None or latest.content is None:
-        voting.withdraw(connection, poll.id, person_id, now if latest is None else latest.at)
+def _settle(
+    connection: Connection, poll: Rules, person_id: int, answers: Sequence[_Answer], now: datetime
+) -> Content | None:
+    """The latest of somebody's answers is their ballot."""
+    if not answers or answers[-1].content is None:
+        voting.withdraw(connection, poll.id, person_id, answers[-1].at if answers else now)
         return None
-    content = read(latest.content)
-    voting.vote(connection, poll.id, person_id, content, latest.at)
+    content = read(answers[-1].content)
+    voting.vote(connection, poll.id, person_id, content, answers[-1].at)
     return content
