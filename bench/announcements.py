@@ -243,9 +243,10 @@ async def main(options: argparse.Namespace) -> None:
         if options.peer:
             results.append(await ptb_sends(number, rate, options.peer))
             show(results[-1:])
-    number, rate = options.runs[-1]
-    results.append(await labbot_sends("labbot, asked meanwhile", number, rate, asked=True))
-    show(results)
+    if options.runs:
+        number, rate = options.runs[-1]
+        results.append(await labbot_sends("labbot, asked meanwhile", number, rate, asked=True))
+        show(results)
     if options.memory:
         await memory(options.memory)
 
@@ -257,7 +258,7 @@ def _run(words: str) -> tuple[int, float]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--runs", type=_run, nargs="+", default=[(600, 30.0), (3000, 300.0)], help="recipients@rate")
+    parser.add_argument("--runs", type=_run, nargs="*", default=[(600, 30.0), (3000, 300.0)], help="recipients@rate")
     parser.add_argument("--peer", default=".venv-peers/bin/python", help="the python that has the peer; empty: none")
     parser.add_argument(
         "--memory", type=int, default=50_000, help="recipients of the broadcast whose memory is measured"
