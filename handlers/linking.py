@@ -280,6 +280,33 @@ def _called(account: Account, here: bool) -> Text:
     return T("{messenger}, since {date}", messenger=messenger, date=date)
 
 
+@router.press("link.where")
+def ask_where(turn: Turn) -> None:
+    here = turn.db.get_one(conversation.Chat, turn.chat.id).account_id
+    turn.replace(
+        T("Where shall I write to you on my own: reminders, news, announcements?"),
+        *(
+            Choice(_called(account, account.id == here), "link.prefer", (str(account.id),))
+            for account in people.accounts(turn.db, turn.person.id)
+        ),
+        Choice(T("Where I was last"), "link.prefer", ("",)),
+    )
+
+
+@router.press("link.prefer")
+def prefer(turn: Turn, account: str) -> None:
+    own = {str(one.id): one for one in people.accounts(turn.db, turn.person.id)}
+    if account and account not in own:
+        turn.replace(T("This account is not linked with you any more."))
+        return
+    people.prefer(turn.db, turn.person.id, int(account) if account else None)
+    turn.replace(
+        T("From now on I write to you on {messenger}.", messenger=messengers([own[account].adapter]))
+        if account
+        else T("From now on I write to you where you were last.")
+    )
+
+
 @router.press("link.part")
 def ask_to_part(turn: Turn, account: str) -> None:
     try:

@@ -467,7 +467,8 @@ def places(connection: Connection, chats: Iterable[int]) -> list[tuple[int, Plac
 def private_chats(
     connection: Connection, people: Iterable[int], adapters: Iterable[str]
 ) -> Iterator[tuple[int, Place]]:
-    """Where these people can be told something on one of these messengers: one chat each, the one they used last.
+    """Where these people can be told something on one of these messengers: one chat each, on the account they prefer,
+    else the one they used last.
 
     Those who have stopped or are gone are left out.
     """
@@ -501,7 +502,8 @@ def home_of(person: Any) -> ScalarSelect[int]:
 
 
 _PAGE = 500
-_HOME_FIRST = (chat_table.c.latest.desc(), chat_table.c.id.desc())
+_HOME_FIRST = (_account.c.preferred.desc(), chat_table.c.latest.desc(), chat_table.c.id.desc())
+"""Where a person is told things: on the account they prefer, else where they were last."""
 _PRIVATE = (
     select(
         chat_table.c.id,

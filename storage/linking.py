@@ -333,6 +333,9 @@ def _accounts(connection: Connection, gone: int, kept: int, now: datetime) -> in
     for account, brought, role in connection.execute(query).all():
         brings = people.lower(brought or role, role)
         connection.execute(update(Account).where(col(Account.id) == account).values(brought=brings))
+    prefers = select(col(Account.id)).where(col(Account.person_id) == kept, col(Account.preferred))
+    if connection.execute(prefers).first() is not None:  # one wish is enough
+        connection.execute(update(Account).where(col(Account.person_id) == gone).values(preferred=False))
     return moved(table_of(Account).c.person_id)(connection, gone, kept, now)
 
 
@@ -468,9 +471,9 @@ def unlink(session: Session, account_id: int, person_id: int, now: datetime) -> 
     new.notice, new.stopped_at = person.notice, person.stopped_at
     person.role = parts.staying_role
     parts.leaving.person_id = new_id = new.id or 0
-    parts.leaving.brought = None
+    parts.leaving.brought, parts.leaving.preferred = None, False
     if len(parts.staying) == 1:
-        parts.staying[0].brought = None
+        parts.staying[0].brought, parts.staying[0].preferred = None, False
     session.add_all([person, new, parts.leaving, *parts.staying])
     _drop(session, person_id)
     chats = select(col(Chat.id)).where(col(Chat.account_id) == account_id)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, UniqueConstraint, bindparam, insert, update
+from sqlalchemy import Connection, UniqueConstraint, bindparam, false, insert, update
 from sqlmodel import Field, Session, SQLModel, col, select
 
 INVITE_LASTS = timedelta(days=7)
@@ -87,6 +87,7 @@ class Account(SQLModel, table=True):
     """A person's account on a messenger; ``external`` is the messenger's id, the only thing kept of it.
 
     ``brought`` is the role it came with when it was linked with another, and leaves with; ``None`` when it is alone.
+    ``preferred``: of a person's accounts, the one on which they want to be told things.
     """
 
     __table_args__ = (UniqueConstraint("adapter", "external"), {"sqlite_autoincrement": True})
@@ -96,6 +97,7 @@ class Account(SQLModel, table=True):
     adapter: str
     external: str
     brought: str | None = None
+    preferred: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
     created_at: datetime
 
 
@@ -288,6 +290,12 @@ def known_as(session: Session, adapter: str, ids: Iterable[int]) -> list[str]:
 def accounts(session: Session, person_id: int) -> Sequence[Account]:
     """A person's accounts, the oldest first."""
     return session.exec(select(Account).where(Account.person_id == person_id).order_by(col(Account.id))).all()
+
+
+def prefer(session: Session, person_id: int, account_id: int | None) -> None:
+    """On which of their accounts a person wants to be told things; ``None``: on the one they have used last."""
+    chosen = false() if account_id is None else col(Account.id) == account_id
+    session.execute(update(Account).where(col(Account.person_id) == person_id).values(preferred=chosen))
 
 
 def _free_pseudonym(connection: Connection) -> tuple[str, str]:

@@ -88,7 +88,7 @@ async def test_what_goes_along_counts_as_words(lab: Community) -> None:
     await olga.says(f"#{number}")
     assert any("Can you say it shorter?" in seen.html for seen in olga.screen[-3:])
     assert "not sent yet" in olga.sees
-    assert "Without what goes with it" not in labels(olga.screen[-1])
+    assert "Without the event" not in labels(olga.screen[-1])
 
 
 async def test_those_who_come_may_come_or_wait_are_audiences(lab: Community) -> None:
@@ -100,16 +100,16 @@ async def test_those_who_come_may_come_or_wait_are_audiences(lab: Community) -> 
     await comes(cleo, number)  # there was one place
     await comes(dora, number, "I cannot")
     for text, choice in (
-        ("for-yes", "who comes (1 person)"),
-        ("for-maybe", "who comes or may come (2 people)"),
-        ("for-waiting", "who is on the waiting list (1 person)"),
-        ("for-all", "who comes, may come or waits (3 people)"),
+        ("for-yes", "who comes, event #1 (1 person)"),
+        ("for-maybe", "who comes or may come, event #1 (2 people)"),
+        ("for-waiting", "who is on the waiting list, event #1 (1 person)"),
+        ("for-all", "who comes, may come or waits, event #1 (3 people)"),
     ):
         await olga.says(f"/announce {text}")
         await olga.presses("For whom")
         await olga.presses("Who takes part in an event")
         await olga.says(f"#{number}")
-        await olga.presses(f"event #1: {choice}")
+        await olga.presses(choice)
         assert "event #1" in olga.sees
         await olga.presses("Send")
         await rests(lab, 2)

@@ -9,6 +9,7 @@ from bot.router import Router
 from bot.turn import Turn
 from bot.types import Choice, Lines, T, Text
 from handlers.announcements import sending
+from handlers.announcements.things import WITHOUT
 from handlers.announcements.words import audience_of, lasting, seconds_for, size_of
 from handlers.people import messengers
 from storage.announcements import audience, writing
@@ -140,7 +141,7 @@ def _choices(turn: Turn, announcement: Announcement) -> list[Choice]:
         *languages,
         *([Choice(T("Add a link"), "announce.link", (number,))] if links < MOST_LINKS else []),
         *([Choice(T("Without links"), "announce.unlink", (number,))] if links else []),
-        Choice(T("Without what goes with it"), "announce.detach", (number,))
+        Choice(WITHOUT[announcement.attached.partition(":")[0]], "announce.detach", (number,))
         if announcement.attached
         else Choice(T("Add an idea, a poll or an event"), "announce.attach", (number,)),
         *([Choice(T("Without the file"), "announce.unfile", (number,))] if announcement.file else []),

@@ -15,6 +15,11 @@ from storage.polls import asking
 from storage.polls.tables import Status as PollStatus
 
 IDEA, POLL, EVENT = "idea", "poll", "event"
+WITHOUT: dict[str, Text] = {
+    IDEA: T("Without the idea"),
+    POLL: T("Without the poll"),
+    EVENT: T("Without the event"),
+}
 NEWEST = 5
 """How many of a kind are offered to choose from."""
 

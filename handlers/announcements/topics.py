@@ -6,6 +6,7 @@ from bot.router import Router
 from bot.turn import Turn, Where
 from bot.types import Choice, Lines, T, Text
 from handlers.announcements.words import CANCEL, topic_of
+from storage import people
 from storage.announcements import subscribing
 from storage.announcements.subscribing import Often
 from storage.announcements.writing import GENERAL
@@ -40,12 +41,21 @@ def show_topics(turn: Turn) -> None:
     lines.append(
         T("Quiet from {begin} to {end}.", begin=_hour(hours[0]), end=_hour(hours[1])) if hours else T("No quiet hours.")
     )
+    accounts = people.accounts(turn.db, turn.person.id)
+    preferred = next((account.adapter for account in accounts if account.preferred), None)
+    if len(accounts) > 1:
+        lines.append(
+            T("I write to you on {messenger}.", messenger=preferred.capitalize())
+            if preferred
+            else T("I write to you where you were last.")
+        )
     if turn.person.stopped:
         lines.append(T("At present you hear nothing at all from me: you have said /stop. /start turns it on again."))
     turn.replace(
         Lines(lines),
         *(Choice(topic_of(turn, topic), "topic.choose", (topic,)) for topic in listed),
         Choice(T("Quiet hours"), "topics.quiet"),
+        *([Choice(T("Where you write to me"), "link.where")] if len(accounts) > 1 else []),
         Choice(T("Nothing at all"), "topics.stop"),
     )
 

@@ -95,7 +95,7 @@ def audience_of(turn: Turn, audience_: str) -> Text:
             return T("who supports idea #{number}", number=which)
         case "participants":
             number, _, states = which.partition(":")
-            return T("event #{number}: {who}", number=number, who=PARTICIPANTS[states])
+            return T("{who}, event #{number}", number=number, who=PARTICIPANTS[states])
     return T("everybody")
 
 
