@@ -82,6 +82,7 @@ words: $(VENV)/ready
 	$(BIN)/pybabel --quiet extract --width=100 -k T -k N:1,2 -k command --no-location --sort-output --omit-header \
 		-o locales/bot.pot bot handlers
 	$(BIN)/pybabel --quiet update --width=100 --domain bot --no-fuzzy-matching --ignore-obsolete -i locales/bot.pot -d locales
+	sed -i '/POT-Creation-Date/d' locales/*/LC_MESSAGES/bot.po
 
 # Needs uv; the project and its tests do not.
 lock:
