@@ -422,7 +422,7 @@ OPS = st.one_of(
 )
 
 
-@hypothesis_settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ops=st.lists(OPS, min_size=3, max_size=14))
 @example([("number", 1, 0), ("mirror",), ("own", 0, 1, 0), ("link",), ("redact", 0)])
 @example([("number", 0, 0), ("mirror",), ("own", 1, 1, 0), ("link",), ("redact", 0)])
