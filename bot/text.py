@@ -21,8 +21,8 @@ from bot.types import Formatted, Lines, N, Span, T, Text, Verbatim
 SOURCE_LOCALE = "en"
 _TAG = re.compile(r"<[^>]*>")
 _DIRECTION = re.compile("[\u202a-\u202e\u2066-\u2069]")
-"""Signs that turn round what follows them, beyond the words they were written into (Unicode TR 9, 2.1 to 2.5)."""
-
+_ENDS = dict.fromkeys("\u202a\u202b\u202d\u202e", "\u202c") | dict.fromkeys("\u2066\u2067\u2068", "\u2069")
+"""Signs that turn round what follows, and what ends each (UAX 9, 2.1 to 2.5)."""
 FOLDER = Path(__file__).parent.parent / "locales"
 
 
@@ -44,15 +44,12 @@ class Catalogue:
         return self._translations.gettext(msgid)
 
     def html(self, text: Text) -> str:
-        """Render for a message: the small HTML of templates stays, arguments are escaped.
-
-        Words never turn round what stands beside them: signs that would are left out, here and in ``plain``.
-        """
-        return _DIRECTION.sub("", self._render(text, _escaped))
+        """Render for a message: the small HTML of templates stays, arguments are escaped."""
+        return self._render(text, _escaped)
 
     def plain(self, text: Text) -> str:
         """Render for a place that knows no markup: a button, a toast, a menu."""
-        return _DIRECTION.sub("", self._render(text, str))
+        return self._render(text, str)
 
     def _render(self, text: Text, said: Callable[[str], str]) -> str:
         match text:
@@ -61,7 +58,7 @@ class Catalogue:
             case N():
                 template, args = self._translations.ngettext(text.singular, text.plural, text.n), text.args
             case Verbatim():
-                return said(text.words)
+                return said(_ended(text.words))
             case Formatted():
                 return text.html if said is _escaped else unescape(_TAG.sub("", text.html))
             case Span():
@@ -100,7 +97,7 @@ class Catalogue:
 
     def _value(self, value: str | int | float | date) -> str:
         if isinstance(value, str):
-            return value
+            return _ended(value)
         if isinstance(value, datetime):
             local = value.astimezone(self.zone)
             hour = format_time(local, "short", tzinfo=self.zone, locale=self._babel)
@@ -155,6 +152,20 @@ class Catalogues(Mapping[str, Catalogue]):
     def aliases(self, command: str) -> set[str]:
         """A command's names in every locale; the catalogues translate the bare name."""
         return {catalogue.gettext(command) for catalogue in self._catalogues.values()} - {command}
+
+
+def _ended(words: str) -> str:
+    """Words as they are, but what turns round the direction of reading in them ends with them."""
+    if words.isascii() or _DIRECTION.search(words) is None:
+        return words
+    waiting: list[str] = []
+    for sign in _DIRECTION.findall(words):
+        if sign in _ENDS:
+            waiting.append(_ENDS[sign])
+        elif sign in waiting:
+            while waiting.pop() != sign:  # the end of an isolate ends what was begun within it
+                pass
+    return words + "".join(reversed(waiting))
 
 
 def _escaped(words: str) -> str:

@@ -470,6 +470,23 @@ async def test_of_votes_at_the_same_moment_each_is_counted_and_none_after_the_cl
     await storage.run(check)
 
 
+async def test_what_is_due_is_found_by_an_index(database: str, storage: Storage) -> None:
+    """However many polls there have been: the clock asks again and again."""
+    if not database.startswith("sqlite"):
+        pytest.skip("PostgreSQL looks at so few rows without an index")
+
+    def job(connection: Connection) -> None:
+        for query, index in (
+            (due._NEXT_REFRESH, "ix_poll_refresh_at"),
+            (due._NEXT_CLOSE, "ix_poll_closes_at"),
+            (due._NEXT_REMINDER, "ix_poll_remind_at"),
+        ):
+            [plan] = connection.execute(text(f"EXPLAIN QUERY PLAN {query.compile(connection)}")).all()
+            assert f"INDEX {index}" in plan.detail, plan
+
+    await storage.run(job)
+
+
 async def test_what_would_remind_late_at_night_waits_for_the_morning_or_is_left_out(storage: Storage) -> None:
     """The bot was down when it was due."""
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.text import Catalogues
-from bot.types import Formatted, Lines, N, T, Text, Verbatim
+from bot.types import Lines, N, T, Text, Verbatim
 from tests.test_choices import visible
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -38,16 +38,19 @@ def test_markup_and_places_in_what_people_write_mean_nothing(words: Catalogues) 
     assert html == "<i>&lt;a href=&#39;x&#39;&gt;{number}&lt;/a&gt; &amp; {0} %s</i>, 7"
 
 
-def test_nobodys_words_turn_round_what_stands_beside_them(words: Catalogues) -> None:
-    """Signs of direction without an end would reach into the rest of a list."""
-    said = "\u202eabc\u2066 (dlrow) \u200fשלום"  # what only marks one place stays
-    for text in (
-        T("1. {idea}, 2.", idea=said),
-        Lines([Verbatim(f"1. {said}"), Verbatim("2.")], ", "),
-        Formatted(f"1. {said}, 2."),
-    ):
-        for shown in (words["en"].html(text), words["en"].plain(text)):
-            assert shown == "1. abc (dlrow) \u200fשלום, 2."
+@pytest.mark.parametrize(
+    ("said", "missing"),
+    [
+        ("\u202eabc", "\u202c"),
+        ("\u2067a\u202bb", "\u202c\u2069"),
+        ("\u2067a\u202bb\u2069", ""),  # the isolate ends what is within it
+        ("\u202ea\u202c \u2066b\u2069 \u202c\u200f שלום", ""),
+    ],
+)
+def test_words_turn_round_nothing_that_stands_beside_them(words: Catalogues, said: str, missing: str) -> None:
+    """A sign of direction without an end would reach into the rest of a list."""
+    for text in (T("1. {idea}, 2.", idea=said), Lines([Verbatim(f"1. {said}"), Verbatim(", 2.")], "")):
+        assert words["en"].html(text) == words["en"].plain(text) == f"1. {said}{missing}, 2."
 
 
 def test_a_text_within_a_text_is_translated_and_keeps_its_markup(words: Catalogues) -> None:

@@ -20,9 +20,10 @@ REMIND = timedelta(hours=24)
 
 _PAGE = 500
 _OPEN = poll_table.c.status == text("'open'")
-_NEXT_REFRESH = select(func.min(poll_table.c.refresh_at))
-_NEXT_CLOSE = select(func.min(poll_table.c.closes_at)).where(_OPEN)
-_NEXT_REMINDER = select(func.min(poll_table.c.remind_at)).where(_OPEN)
+# In the words of the partial indexes, else SQLite does not use them.
+_NEXT_REFRESH = select(func.min(poll_table.c.refresh_at)).where(poll_table.c.refresh_at.is_not(None))
+_NEXT_CLOSE = select(func.min(poll_table.c.closes_at)).where(_OPEN, poll_table.c.closes_at.is_not(None))
+_NEXT_REMINDER = select(func.min(poll_table.c.remind_at)).where(_OPEN, poll_table.c.remind_at.is_not(None))
 
 
 def next_refresh(connection: Connection) -> datetime | None:

@@ -569,7 +569,7 @@ async def test_an_answer_that_got_lost_repeats_a_message_at_most_once(telegram: 
     await telegram.settled()
     assert len(anna.screen) == 2
     [status] = await olga.says("/status")
-    assert "telegram: 0 waiting, 0 undeliverable, 1 unsure" in status.text
+    assert "Telegram: 0 waiting, 0 undeliverable, 1 unsure" in status.text
     assert "may or may not have arrived" in status.text
     telegram.server.heal()
     assert len(await anna.says("/start")) == 1
@@ -659,7 +659,7 @@ async def test_an_account_that_is_gone_without_a_word_ends_only_its_own_messages
     assert len(anna.screen) == seen
     assert len([call for call in telegram.server.called("sendMessage") if call.code == 403]) == 1
     [status] = await olga.says("/status")
-    assert "telegram: 0 waiting, 1 undeliverable, 0 unsure" in status.text
+    assert "Telegram: 0 waiting, 1 undeliverable, 0 unsure" in status.text
 
 
 async def test_a_press_under_a_message_out_of_reach_is_answered(telegram: TelegramStage) -> None:
