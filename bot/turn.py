@@ -385,7 +385,8 @@ class Turn:
         words, limits = self.lab.catalogues[locale], self.lab.limits[adapter]
         labels, stored = _stored(message.choices, words)
         # A question in a group opens the reply field, which leaves no room for buttons.
-        return fit(self._worded(message, words, limits), labels, 0 if question else limits.choices, limits.text), stored
+        longest = limits.text if message.attachment is None else limits.caption
+        return fit(self._worded(message, words, limits), labels, 0 if question else limits.choices, longest), stored
 
     def _worded(self, message: Message, words: Catalogue, limits: Limits) -> str:
         """The words of a message, with commands as this messenger's people write them."""

@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from PIL import ImageFont
 from sqlalchemy import Connection
 from sqlalchemy import event as events
 from sqlmodel import Session, col, select
 
 from bot.adapters.memory import Seen
 from bot.types import ChatRef
+from handlers.events.picture import shows
 from storage import linking
 from storage.engine import Storage, session_in
 from storage.events import listing, places, planning, reminding
@@ -674,6 +676,31 @@ async def test_the_month_is_a_picture_with_words_beside_it(lab: Community) -> No
     assert anna.screen[-1].file[1].startswith(b"\x89PNG")
     await anna.presses("The month after")
     assert anna.sees == "Nothing is planned in this month."
+
+
+async def test_a_month_with_many_events_stays_whole_in_words_that_fit_beside_the_picture(lab: Community) -> None:
+    anna = lab.person("anna")
+    await anna.says("/start")
+
+    def plan(session: Session) -> None:
+        for n in range(40):
+            wall = datetime(2026, 11, 1 + n % 28, 18)  # noqa: DTZ001
+            plan = Plan(f"Event of the neighbourhood {n}", wall, 60, "other", "en", "Europe/Berlin")
+            planning.publish(session, planning.create(session, plan, None, lab.time.now()), lab.time.now())
+
+    await lab.read(plan)
+    parts = await anna.says("/events month")
+    assert len(parts) > 1
+    assert all(len(part.html) <= lab.messenger.limits.caption for part in parts)
+    assert [part.file is not None for part in parts] == [False] * (len(parts) - 1) + [True]
+    assert all(f"#{n} Event" in texts(anna) for n in range(1, 41))
+
+
+def test_what_a_font_cannot_show_is_known() -> None:
+    font = ImageFont.load_default(16)  # Pillow's own, without umlauts
+    assert shows(font, "Repair 18:00")
+    assert not shows(font, "Märzlauf")
+    assert not shows(font, "社区")
 
 
 async def test_who_leaves_frees_their_place_and_the_next_is_told(lab: Community) -> None:
