@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from PIL import ImageFont
@@ -11,17 +12,19 @@ from sqlalchemy import Connection
 from sqlalchemy import event as events
 from sqlmodel import Session, col, select
 
-from bot.adapters.memory import Seen
+from bot.adapters.memory import Memory, Seen
+from bot.app import App
 from bot.types import ChatRef
 from handlers.events.picture import shows
 from storage import linking
+from storage.conversation import Chat
 from storage.engine import Storage, session_in
 from storage.events import listing, places, planning, reminding
 from storage.events.places import TooMany
 from storage.events.planning import Plan
 from storage.events.tables import Attendee, Event, Kind, Outcome, Reminder, Rsvp, State
 from storage.outbox import Outbox
-from storage.people import Person
+from storage.people import Account, Person
 from tests.conftest import Community, Resident
 
 HOUR, DAY = 3600.0, 86400.0
@@ -542,6 +545,38 @@ async def test_a_clock_that_jumps_an_hour_and_back_reminds_once(lab: Community) 
     lab.time.pass_by(-HOUR)
     await lab.later(HOUR)
     assert len(anna.screen) == before + 1
+
+
+async def test_two_processes_with_one_database_remind_everybody_once(lab: Community) -> None:
+    now = lab.time.now()
+    plan = Plan("Walk", datetime(2026, 12, 5, 18), 60, "other", "en", "Europe/Berlin")  # noqa: DTZ001
+
+    def prepare(session: Session) -> None:
+        [event] = planning.create(session, plan, None, now)
+        planning.publish(session, [event], now)
+        people = range(1000, 1600)
+        event.going = len(people)
+        session.add(event)
+        shared: dict[str, Any] = {"adapter": "memory", "private": True, "locale": "en", "created_at": now}
+        for rows in (
+            [Person(id=n, pseudonym=f"p{n}", handle=f"p{n}", notice=9, created_at=now) for n in people],
+            [Account(id=n, person_id=n, adapter="memory", external=f"p{n}", created_at=now) for n in people],
+            [Chat(account_id=n, external=f"p-p{n}", **shared) for n in people],
+            [Rsvp(event_id=event.number, person_id=n, state=State.YES, at=now) for n in people],
+            [Reminder(event_id=event.number, person_id=n, ahead=60, due_at=now) for n in people],
+        ):
+            session.add_all(rows)
+            session.flush()
+
+    await lab.read(prepare)
+    lab.messenger.down = True  # nobody delivers: what counts is what was queued
+    other = App(lab.settings, [Memory(now=lab.time.now)], time=lab.time)
+    await asyncio.gather(lab.app.clock.catch_up(), other.clock.catch_up())
+    await other.storage.close()
+    told = await lab.read(lambda session: session.exec(select(Outbox.chat_id)).all())
+    assert (len(told), len(set(told))) == (600, 600)
+    states = await lab.read(lambda session: set(session.exec(select(Reminder.state)).all()))
+    assert states == {Outcome.DONE}
 
 
 async def test_a_group_gets_one_reminder(lab: Community) -> None:
