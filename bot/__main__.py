@@ -112,7 +112,7 @@ async def _run(settings: Settings, reset_cross_signing: bool = False) -> int:
             print(f"LABBOT_HTTP: {settings.http} cannot be used: {error.strerror or error}", file=sys.stderr)
             return BAD_SETTINGS
         # What is there now stays to the end: looking through all of it again and again, the collector of garbage would
-        # stop everything for a tenth of a second each time.
+        # stop everything for up to a tenth of a second each time.
         gc.collect()
         gc.freeze()
         return 0 if await bot.run(stop) else 1

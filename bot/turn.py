@@ -391,8 +391,8 @@ class Turn:
         labels, stored = _stored(message.choices, words)
         # A question in a group opens the reply field, which leaves no room for buttons.
         most = len(labels) if message.poll is not None else 0 if question else limits.choices
-        html = self._worded(message, words, limits)
-        return fit(html, labels, most, limits.text, message.listed), stored
+        longest = limits.text if message.attachment is None else limits.caption
+        return fit(self._worded(message, words, limits), labels, most, longest, message.listed), stored
 
     def _worded(self, message: Message, words: Catalogue, limits: Limits) -> str:
         """The words of a message, with commands as this messenger's people write them."""

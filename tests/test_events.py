@@ -4,22 +4,27 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+from PIL import ImageFont
 from sqlalchemy import Connection
 from sqlalchemy import event as events
 from sqlmodel import Session, col, select
 
-from bot.adapters.memory import Seen
+from bot.adapters.memory import Memory, Seen
+from bot.app import App
 from bot.types import ChatRef
+from handlers.events.picture import shows
 from storage import linking
+from storage.conversation import Chat
 from storage.engine import Storage, session_in
 from storage.events import listing, places, planning, reminding
 from storage.events.places import TooMany
 from storage.events.planning import Plan
 from storage.events.tables import Attendee, Event, Kind, Outcome, Reminder, Rsvp, State
 from storage.outbox import Outbox
-from storage.people import Person
+from storage.people import Account, Person
 from tests.conftest import Community, Resident
 
 HOUR, DAY = 3600.0, 86400.0
@@ -543,6 +548,38 @@ async def test_a_clock_that_jumps_an_hour_and_back_reminds_once(lab: Community) 
     assert len(anna.screen) == before + 1
 
 
+async def test_two_processes_with_one_database_remind_everybody_once(lab: Community) -> None:
+    now = lab.time.now()
+    plan = Plan("Walk", datetime(2026, 12, 5, 18), 60, "other", "en", "Europe/Berlin")  # noqa: DTZ001
+
+    def prepare(session: Session) -> None:
+        [event] = planning.create(session, plan, None, now)
+        planning.publish(session, [event], now)
+        people = range(1000, 1600)
+        event.going = len(people)
+        session.add(event)
+        shared: dict[str, Any] = {"adapter": "memory", "private": True, "locale": "en", "created_at": now}
+        for rows in (
+            [Person(id=n, pseudonym=f"p{n}", handle=f"p{n}", notice=9, created_at=now) for n in people],
+            [Account(id=n, person_id=n, adapter="memory", external=f"p{n}", created_at=now) for n in people],
+            [Chat(account_id=n, external=f"p-p{n}", **shared) for n in people],
+            [Rsvp(event_id=event.number, person_id=n, state=State.YES, at=now) for n in people],
+            [Reminder(event_id=event.number, person_id=n, ahead=60, due_at=now) for n in people],
+        ):
+            session.add_all(rows)
+            session.flush()
+
+    await lab.read(prepare)
+    lab.messenger.down = True  # nobody delivers: what counts is what was queued
+    other = App(lab.settings, [Memory(now=lab.time.now)], time=lab.time)
+    await asyncio.gather(lab.app.clock.catch_up(), other.clock.catch_up())
+    await other.storage.close()
+    told = await lab.read(lambda session: session.exec(select(Outbox.chat_id)).all())
+    assert (len(told), len(set(told))) == (600, 600)
+    states = await lab.read(lambda session: set(session.exec(select(Reminder.state)).all()))
+    assert states == {Outcome.DONE}
+
+
 async def test_a_group_gets_one_reminder(lab: Community) -> None:
     olga, anna = await lab.organiser("olga"), lab.person("anna")
     chat = await group(lab, "olga", "anna")
@@ -676,6 +713,31 @@ async def test_the_month_is_a_picture_with_words_beside_it(lab: Community) -> No
     assert anna.screen[-1].file[1].startswith(b"\x89PNG")
     await anna.presses("The month after")
     assert anna.sees == "Nothing is planned in this month."
+
+
+async def test_a_month_with_many_events_stays_whole_in_words_that_fit_beside_the_picture(lab: Community) -> None:
+    anna = lab.person("anna")
+    await anna.says("/start")
+
+    def plan(session: Session) -> None:
+        for n in range(40):
+            wall = datetime(2026, 11, 1 + n % 28, 18)  # noqa: DTZ001
+            plan = Plan(f"Event of the neighbourhood {n}", wall, 60, "other", "en", "Europe/Berlin")
+            planning.publish(session, planning.create(session, plan, None, lab.time.now()), lab.time.now())
+
+    await lab.read(plan)
+    parts = await anna.says("/events month")
+    assert len(parts) > 1
+    assert all(len(part.html) <= lab.messenger.limits.caption for part in parts)
+    assert [part.file is not None for part in parts] == [False] * (len(parts) - 1) + [True]
+    assert all(f"#{n} Event" in texts(anna) for n in range(1, 41))
+
+
+def test_what_a_font_cannot_show_is_known() -> None:
+    font = ImageFont.load_default(16)  # Pillow's own, without umlauts
+    assert shows(font, "Repair 18:00")
+    assert not shows(font, "Märzlauf")
+    assert not shows(font, "社区")
 
 
 async def test_who_leaves_frees_their_place_and_the_next_is_told(lab: Community) -> None:

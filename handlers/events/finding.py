@@ -207,7 +207,7 @@ def feed(turn: Turn) -> None:
 def month(turn: Turn, ahead: str) -> None:
     """A picture, and the same in words."""
     first, after = calendars.month(turn.now, turn.words.zone, int(ahead))
-    page = listing.browse(turn.db, turn.now, since=first, until=after, most=30)
+    page = listing.browse(turn.db, first, since=first, until=after, most=200)  # what is over, too, as in the picture
     lines: list[Text] = [
         Lines([span(event, short=True), T("#{number} {title}", number=str(event.id), title=event.title)], ": ")
         for event in page.events

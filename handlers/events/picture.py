@@ -1,8 +1,10 @@
 """The month at a glance, as a picture; the same stands in words beside it."""
 
 import calendar
+from contextlib import suppress
 from datetime import datetime, timedelta
 from io import BytesIO
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from babel import Locale
@@ -13,18 +15,26 @@ from bot.router import Router
 from storage.events import listing
 from storage.events.moments import instant
 
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont, ImageFont
+
+    Font = FreeTypeFont | ImageFont
+
 router = Router()
 
 WIDTH, HEAD, CELL = 1120, 110, 130
-INK, PALE, LINE, PAPER, ACCENT = "#1c2b33", "#7a8b94", "#d5dde1", "#ffffff", "#0b6e99"
+INK, PALE, LINE, PAPER, ACCENT = "#1c2b33", "#56666f", "#d5dde1", "#ffffff", "#0b6e99"
 MOST = 4
 """How many events a day has room for."""
+
+FONTS = ("DejaVuSans.ttf", "LiberationSans-Regular.ttf", "Arial.ttf")
+"""Looked for on the machine, the first one is taken: Pillow's own has no umlauts."""
 
 
 @router.maker("events.month")
 def month(session: Session, first: str, zone: str, locale: str) -> bytes:
     """A PNG of the month that begins at ``first`` (UTC), with weeks from Monday on."""
-    from PIL import Image, ImageDraw, ImageFont  # a library that only pictures need
+    from PIL import Image, ImageDraw  # a library that only pictures need
 
     clock, language = ZoneInfo(zone), Locale.parse(locale, sep="-")
     begins = datetime.fromisoformat(first).astimezone(clock)
@@ -33,14 +43,16 @@ def month(session: Session, first: str, zone: str, locale: str) -> bytes:
     found = listing.browse(
         session, datetime.fromisoformat(first), since=datetime.fromisoformat(first), until=after, most=200
     )
+    title, small, tiny = (_font(size) for size in (34, 20, 16))
     days: dict[int, list[str]] = {}
     for event in found.events:
         local = event.starts_at.astimezone(clock)
-        days.setdefault(local.day, []).append(f"{local:%H:%M} {event.title}")
-    image = Image.new("RGB", (WIDTH, HEAD + CELL * len(weeks) + 10), PAPER)
+        known = event.title if shows(tiny, event.title) else f"#{event.number}"
+        days.setdefault(local.day, []).append(f"{local:%H:%M} {known}")
+    image = Image.new("RGB", (WIDTH + 1, HEAD + CELL * len(weeks) + 10), PAPER)
     draw = ImageDraw.Draw(image)
-    title, small, tiny = (ImageFont.load_default(size) for size in (34, 20, 16))
-    draw.text((20, 20), format_skeleton("yMMMM", begins, locale=language), INK, title)
+    name = format_skeleton("yMMMM", begins, locale=language)
+    draw.text((20, 20), name if shows(title, name) else f"{begins.month}/{begins.year}", INK, title)
     wide = WIDTH // 7
     names = get_day_names("abbreviated", locale=language)
     for column in range(7):
@@ -61,3 +73,18 @@ def month(session: Session, first: str, zone: str, locale: str) -> bytes:
     content = BytesIO()
     image.save(content, "PNG", optimize=True)
     return content.getvalue()
+
+
+def _font(size: int) -> "Font":
+    from PIL import ImageFont
+
+    for name in FONTS:
+        with suppress(OSError):
+            return ImageFont.truetype(name, size)
+    return ImageFont.load_default(size)
+
+
+def shows(font: "Font", words: str) -> bool:
+    """Whether a font has all these letters; what it lacks would be empty boxes, so a number stands there instead."""
+    lacking = bytes(font.getmask("\U0010ffff"))
+    return all(letter.isspace() or bytes(font.getmask(letter)) != lacking for letter in {*words})
