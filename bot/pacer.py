@@ -1,7 +1,5 @@
 """The pacer: how fast a messenger may be written to, and replies before broadcasts."""
 
-from collections import deque
-
 from bot.clock import Time
 from bot.port import Limits
 
@@ -50,8 +48,8 @@ class Pacer:
         self._paused_until = 0.0
         self._refused: set[int] = set()
         self._doubt = 0.0
-        self._chats: dict[int, deque[float]] = {}
-        self._forget_at = 0.0
+        self._chats: dict[bool, dict[int, list[float]]] = {True: {}, False: {}}
+        self._forget_at = {True: 0.0, False: 0.0}
 
     def pause(self, seconds: float) -> None:
         """The messenger asks for silence everywhere."""
@@ -100,7 +98,7 @@ class Pacer:
 
     def chat_ready_at(self, chat: int, private: bool) -> float:
         """The moment from which this chat takes another message."""
-        sent = self._chats.get(chat)
+        sent = self._chats[private].get(chat)
         most, window = self._windows[private]
         return 0.0 if sent is None or len(sent) < most else sent[0] + window
 
@@ -109,10 +107,12 @@ class Pacer:
         now = self._time.monotonic()
         spacing = self._spacing / self.pace
         self._next = max(self._next, now - spacing) + spacing
-        most, _ = self._windows[private]
-        self._chats.setdefault(chat, deque(maxlen=most)).append(now)
-        if now >= self._forget_at:
-            quiet = [known for known, sent in self._chats.items() if sent[-1] + GROUP_WINDOW < now]
-            for known in quiet:
-                del self._chats[known]
-            self._forget_at = now + GROUP_WINDOW
+        most, window = self._windows[private]
+        chats = self._chats[private]
+        sent = chats.setdefault(chat, [])
+        sent.append(now)
+        del sent[:-most]
+        if now >= self._forget_at[private]:
+            for known in [known for known, sent in chats.items() if sent[-1] + window < now]:
+                del chats[known]
+            self._forget_at[private] = now + window

@@ -205,11 +205,14 @@ def test_quiet_chats_are_forgotten() -> None:
     post = Post(replace(TELEGRAM, rate=float("inf")))
     for chat in range(10_000):
         post.send(chat)
-    post.time.pass_by(2 * GROUP_WINDOW)
+    post.time.pass_by(CHAT_WINDOW + 1)  # so soon, or a broadcast's chats would add up
     post.send(1)
+    assert sum(map(len, post.pacer._chats.values())) == 1
+    for chat in range(10_000):
+        post.send(chat, private=False)
     post.time.pass_by(GROUP_WINDOW + 1)
-    post.send(2)
-    assert len(post.pacer._chats) <= 2
+    post.send(1, private=False)
+    assert sum(map(len, post.pacer._chats.values())) == 2
 
 
 async def test_time_in_tests_wakes_sleepers_in_order() -> None:
