@@ -19,7 +19,7 @@ from storage.ideas import Comment, Follow, Idea, Status, Support
 from storage.linking import Link
 from storage.outbox import Outbox
 from storage.people import Account, Attempt, Person
-from storage.polls import asking, voting
+from storage.polls import asking, leaving
 from storage.polls.tables import Elector, PollAnswer, Proposal
 from storage.reactions import Reaction
 from storage.rooms import Hearing
@@ -169,7 +169,7 @@ def _links(session: Session, person_id: int, _keep: bool) -> None:
 
 
 def _ballots(session: Session, person_id: int, _keep: bool) -> None:
-    voting.forget(session.connection(), person_id)
+    leaving.forget(session.connection(), person_id)
     overwrite_deleted(session.connection())
 
 

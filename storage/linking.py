@@ -21,7 +21,7 @@ from storage.events.tables import Event
 from storage.ideas import Comment, Follow, Idea, Support
 from storage.outbox import Outbox
 from storage.people import Account, Attempt, Person, Role
-from storage.polls import mirroring, voting
+from storage.polls import leaving, mirroring
 from storage.polls.tables import Elector, Poll, Proposal
 from storage.reactions import Reaction
 
@@ -389,7 +389,7 @@ RULES: dict[str, Rule | str] = {
     "comment": moved(table_of(Comment).c.author_id),
     "idea": _ideas,
     "poll_answer": mirroring.merge,
-    "ballot": voting.merge,
+    "ballot": leaving.merge,
     "elector": _electors,
     "proposal": moved(table_of(Proposal).c.person_id),
     "poll": moved(table_of(Poll).c.author_id),

@@ -29,7 +29,7 @@ from storage import conversation, erasure
 from storage.conversation import chat_table
 from storage.engine import Storage, session_in
 from storage.people import Person, Role, arrive
-from storage.polls import asking, due, mirroring, voting
+from storage.polls import asking, due, electing, leaving, mirroring, voting
 from storage.polls.asking import CannotAdd, Draft
 from storage.polls.counting import EACH, RANKED, Content, Kind, Result, count, is_valid
 from storage.polls.mirroring import Source
@@ -135,7 +135,7 @@ async def test_who_may_vote(storage: Storage) -> None:
         citizen = Role.PARTICIPANT
 
         def may(number: int, person: int, role: Role = citizen, chat: int | None = None) -> bool:
-            return voting.may_vote(connection, rules_of(connection, number), person, role, chat)
+            return electing.may_vote(connection, rules_of(connection, number), person, role, chat)
 
         in_groups = asked(connection, anna)
         assert may(in_groups, anna)
@@ -145,8 +145,8 @@ async def test_who_may_vote(storage: Storage) -> None:
         asking.place(connection, in_groups, group)
         assert may(in_groups, ben, chat=group)
         assert not may(in_groups, ben)
-        voting.let_in(connection, in_groups, ben)
-        voting.let_in(connection, in_groups, ben)
+        electing.let_in(connection, in_groups, ben)
+        electing.let_in(connection, in_groups, ben)
         assert may(in_groups, ben)
         voting.vote(connection, in_groups, rosa, (0,), NOW)  # in the group; later they change it in private
         assert may(in_groups, rosa)
@@ -159,8 +159,8 @@ async def test_who_may_vote(storage: Storage) -> None:
         assert not may(for_some, ben)
         connection.execute(text("UPDATE person SET \"group\" = 'politics' WHERE id = :ben"), {"ben": ben})
         assert may(for_some, ben)
-        assert voting.size_of_electorate(connection, rules_of(connection, for_some)) == 1
-        assert voting.size_of_electorate(connection, rules_of(connection, in_groups)) is None
+        assert electing.size_of_electorate(connection, rules_of(connection, for_some)) == 1
+        assert electing.size_of_electorate(connection, rules_of(connection, in_groups)) is None
 
     await storage.run(job)
 
@@ -324,7 +324,7 @@ async def test_of_two_ballots_the_latest_one_counts(storage: Storage, secrecy: S
         for minutes, (person, content) in enumerate(order):
             voting.vote(connection, number, person, content, NOW + timedelta(minutes=minutes))
         voting.vote(connection, only, one, (2,), NOW)
-        assert voting.merge(connection, one, other, NOW) == 1
+        assert leaving.merge(connection, one, other, NOW) == 1
         assert is_true(connection)
         for poll, expected in ((number, (1,) if first == "from" else (0,)), (only, (2,))):
             found = rules_of(connection, poll)
@@ -343,7 +343,7 @@ async def test_a_result_stands_when_two_who_have_voted_turn_out_to_be_one(storag
         voting.vote(connection, number, one, (0,), NOW)
         voting.vote(connection, number, other, (0,), NOW)
         voting.close(connection, number, NOW)
-        assert voting.merge(connection, one, other, NOW) == 1
+        assert leaving.merge(connection, one, other, NOW) == 1
         assert voting.kept(connection) == {number: (2, {(0, 0): 2})} == voting.recount(connection)
         assert connection.execute(select(ballot_table.c.person_id)).scalars().all() == [other]
 
@@ -415,7 +415,7 @@ async def test_only_those_who_have_not_voted_are_reminded_and_once(storage: Stor
         for secrecy in Secrecy:
             number = asked(connection, anna, secrecy=secrecy, closes_at=NOW + timedelta(days=7))
             for person in (ben, eve):
-                voting.let_in(connection, number, person)
+                electing.let_in(connection, number, person)
             voting.vote(connection, number, ben, (0,), NOW)
             assert due.to_remind(connection, NOW + timedelta(days=5), BERLIN) is None
             assert due.to_remind(connection, NOW + timedelta(days=6), BERLIN) == (number, [anna, eve])
@@ -431,13 +431,13 @@ async def test_of_votes_at_the_same_moment_each_is_counted_and_none_after_the_cl
         people = some_people(connection, 20)
         number = asked(connection, people[0], kind=Kind.SEVERAL, most=2)
         for person in people:
-            voting.let_in(connection, number, person)
+            electing.let_in(connection, number, person)
         return number, people
 
     number, people = await storage.run(begin)
 
     def vote(connection: Connection, person: int, content: Content) -> bool:
-        poll, may = voting.held_for(connection, number, person, Role.PARTICIPANT, None) or (None, False)
+        poll, may = electing.held_for(connection, number, person, Role.PARTICIPANT, None) or (None, False)
         assert poll is not None and may
         if poll.is_over(NOW):
             return False
@@ -494,7 +494,7 @@ async def test_what_would_remind_late_at_night_waits_for_the_morning_or_is_left_
         anna, ben = some_people(connection, 2)
         for closes, told in ((NOW + timedelta(days=7), True), (datetime(2026, 11, 9, 6, 30, tzinfo=UTC), False)):
             number = asked(connection, anna, closes_at=closes)
-            voting.let_in(connection, number, ben)
+            electing.let_in(connection, number, ben)
             night, morning = (datetime(2026, 11, 9, hour, 0, tzinfo=UTC) for hour in (2, 7))  # 3:00 and 8:00 in Berlin
             assert due.to_remind(connection, night, BERLIN) == (number, [])
             assert due.next_reminder(connection) == (morning if told else None)
@@ -702,7 +702,7 @@ class Polling(RuleBasedStateMachine):
 
         def job(connection: Connection) -> None:
             mirroring.merge(connection, one, other, self.now)
-            voting.merge(connection, one, other, self.now)
+            leaving.merge(connection, one, other, self.now)
 
         self.run(job)
         for number, people in self.given.items():

@@ -20,7 +20,7 @@ from bot.adapters.memory import UNLIMITED, Seen
 from bot.config import Settings
 from storage import conversation
 from storage.conversation import chat_table
-from storage.polls import mirroring, voting
+from storage.polls import leaving, mirroring, voting
 from storage.polls.counting import Content
 from storage.polls.mirroring import Source
 from storage.polls.tables import Poll
@@ -470,7 +470,7 @@ def test_in_whatever_order_answers_come_and_are_taken_back_the_ballots_are_a_rec
                 case ["link"] if len(people) == 2:
                     kept, left = people
                     mirroring.merge(connection, left, kept, now)
-                    voting.merge(connection, left, kept, now)
+                    leaving.merge(connection, left, kept, now)
                     people = [kept]
                     sent = [(*one[:2], kept, *one[3:]) for one in sent]
             latest = [max((one for one in sent if one[2] == person), default=None) for person in people]

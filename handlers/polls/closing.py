@@ -18,7 +18,7 @@ from handlers.polls.words import (
     turnout,
 )
 from storage import conversation, outbox
-from storage.polls import asking, mirroring, voting
+from storage.polls import asking, electing, mirroring, voting
 from storage.polls.counting import Kind
 from storage.polls.tables import LONGEST_OUTCOME, Poll, Secrecy, Status
 from storage.polls.voting import Rules
@@ -49,7 +49,7 @@ def close_if_all_have_voted(turn: Turn, poll: Rules) -> None:
     if not poll.until_all:
         return
     found = asking.find(turn.db, poll.id)
-    size = voting.size_of_electorate(turn.connection, poll)
+    size = electing.size_of_electorate(turn.connection, poll)
     if found is not None and size is not None and found.voters >= size:
         close_now(turn, poll.id)
 

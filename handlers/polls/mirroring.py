@@ -9,7 +9,7 @@ from handlers.polls.closing import close_if_all_have_voted
 from handlers.polls.words import mirrored
 from storage import outbox
 from storage.conversation import Chat
-from storage.polls import asking, mirroring, voting
+from storage.polls import asking, electing, mirroring, voting
 from storage.polls.counting import Kind
 from storage.polls.mirroring import Source
 from storage.polls.tables import Audience, Poll, Results, Secrecy, Status
@@ -114,7 +114,7 @@ def take(turn: Turn) -> None:
         return
     if shown.choices is None and voted.at > shown.wanted_at:  # that poll was over by then
         return
-    if not voting.may_vote(turn.connection, poll, turn.person.id, turn.person.role, turn.chat.id):
+    if not electing.may_vote(turn.connection, poll, turn.person.id, turn.person.role, turn.chat.id):
         return
     content = mirroring.selected(voted.positions, poll.options, poll.most if poll.kind is Kind.SEVERAL else 1)
     try:

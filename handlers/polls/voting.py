@@ -21,7 +21,7 @@ from handlers.polls.words import (
     said,
     typed,
 )
-from storage.polls import asking, mirroring, voting
+from storage.polls import asking, electing, mirroring, voting
 from storage.polls.counting import EACH, MOST_RESISTANCE, NO, OBJECT, ONE_PRESS, RANKED, YES, Content, Kind
 from storage.polls.tables import LONGEST_REASON, Poll, Results, Secrecy
 from storage.polls.voting import REFRESH, Cast, Closed, Rules, Unfit
@@ -36,7 +36,7 @@ def votable(turn: Turn, number: str) -> Rules | None:
     """The poll, held, if this person may vote in it now and here; who may not is told why."""
     here = None if turn.chat.private else turn.chat.id
     role, wanted = turn.person.role, int(number) if number.isdecimal() else 0
-    poll, may = voting.held_for(turn.connection, wanted, turn.person.id, role, here) or (None, False)
+    poll, may = electing.held_for(turn.connection, wanted, turn.person.id, role, here) or (None, False)
     if poll is None:
         turn.toast(gone(number))
     elif poll.is_over(turn.now):
@@ -207,10 +207,10 @@ def open_link(turn: Turn, text: str) -> bool:
     _, _, rest = text.partition("_")
     number, _, link = rest.partition("_")
     poll = asking.find(turn.db, int(number)) if number.isdecimal() and len(number) < 10 else None
-    if poll is None or not voting.is_link(poll.link, link):
+    if poll is None or not electing.is_link(poll.link, link):
         turn.say(T("This link leads to no poll."))
         return False
-    voting.let_in(turn.connection, int(number), turn.person.id)
+    electing.let_in(turn.connection, int(number), turn.person.id)
     open_ballot(turn, number)
     return True
 
@@ -244,7 +244,7 @@ def may_see(turn: Turn, poll: Poll, rules: Rules) -> bool:
     """Whether this person may read a poll here: in a group where it stands, else who may vote, and the team."""
     if not turn.chat.private:
         return turn.chat.id in asking.places(turn.connection, rules.id)
-    return may_decide(turn, poll) or voting.may_vote(turn.connection, rules, turn.person.id, turn.person.role, None)
+    return may_decide(turn, poll) or electing.may_vote(turn.connection, rules, turn.person.id, turn.person.role, None)
 
 
 def ask_ballot(turn: Turn, poll: Rules, draft: list[int]) -> None:

@@ -13,7 +13,7 @@ from sqlmodel import select as select_models
 
 from storage.conversation import chat_table, insert_or_nothing
 from storage.people import Role
-from storage.polls import due, voting
+from storage.polls import due, electing, voting
 from storage.polls.counting import Kind
 from storage.polls.tables import (
     LONGEST_OPTION,
@@ -87,7 +87,7 @@ def ask(connection: Connection, draft: Draft, author_id: int, now: datetime, zon
     rows = [{"poll_id": number, "position": place, "text": words} for place, words in enumerate(draft.options)]
     connection.execute(insert(option_table), rows)
     if draft.audience is not Audience.ROOMS:
-        voting.let_in(connection, number, author_id)
+        electing.let_in(connection, number, author_id)
     if draft.secrecy is Secrecy.SECRET:
         voting.new_key(connection, number)
     else:

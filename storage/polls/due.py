@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, func, select, text, update
 
-from storage.polls import voting
+from storage.polls import electing, voting
 from storage.polls.tables import elector_table, poll_table
 
 NIGHT = (21, 8)
@@ -84,7 +84,7 @@ def to_remind(connection: Connection, now: datetime, zone: ZoneInfo) -> tuple[in
         morning = after_night(now, zone)
         connection.execute(mine.values(remind_at=morning if now < morning < poll.closes_at else None))
         return number, []
-    known = voting.electorate(poll)
+    known = electing.electorate(poll)
     people: Any = (
         select(elector_table.c.person_id.label("id")).where(elector_table.c.poll_id == number)
         if known is None

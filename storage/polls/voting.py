@@ -14,18 +14,16 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from storage.conversation import table_of
 from storage.engine import overwrite_deleted
-from storage.people import Person, Role
+from storage.people import Person
 from storage.polls.counting import IF_NEED_BE, YES, Content, Kind, count, is_valid, tally, weights
 from storage.polls.tables import (
     Audience,
     Secrecy,
     Status,
     ballot_table,
-    elector_table,
     key_table,
     loose_table,
     option_table,
-    place_table,
     poll_table,
     secret_table,
     tally_table,
@@ -72,7 +70,7 @@ class Cast(NamedTuple):
     at: datetime
 
 
-_RULES = select(
+RULES = select(
     *(
         poll_table.c[name]
         for name in (
@@ -81,107 +79,20 @@ _RULES = select(
         )
     )
 ).where(poll_table.c.id == bindparam("poll"))  # fmt: skip
-_LOCKED = _RULES.with_for_update()
+_LOCKED = RULES.with_for_update()
 
 
 def rules(connection: Connection, number: int, *, locked: bool = False) -> Rules | None:
     """The rules of the poll of this number, if there is one; ``locked``: nobody else changes it meanwhile."""
     if not 0 < number < 2**31:
         return None
-    row = connection.execute(_LOCKED if locked else _RULES, {"poll": number}).first()
-    return None if row is None else _rules(row)
+    row = connection.execute(_LOCKED if locked else RULES, {"poll": number}).first()
+    return None if row is None else read_rules(row)
 
 
-def _rules(row: Any) -> Rules:
+def read_rules(row: Any) -> Rules:
+    """The rules in a row that begins with the columns of ``RULES``."""
     return Rules(row[0], Kind(row[1]), Secrecy(row[2]), Status(row[3]), Audience(row[4]), *row[5 : len(Rules._fields)])
-
-
-# -- who may vote -------------------------------------------------------------------------------------------
-
-
-def may_vote(connection: Connection, poll: Rules, person_id: int, role: Role, chat_id: int | None) -> bool:
-    """Whether this person is among those who are asked; ``chat_id`` names the group they speak in.
-
-    Of groups and rooms the messenger knows the members: who votes there, or has come by the link that stands there,
-    is one. Who was let in once stays: a bot is not told who leaves.
-    """
-    match poll.audience:
-        case Audience.LAB:
-            return True
-        case Audience.TEAM:
-            return role.covers(Role.MODERATOR)
-        case Audience.NAMED:
-            group = connection.execute(_GROUP, {"person": person_id}).scalar_one_or_none()
-            return group is not None and group in poll.named.split(",")
-    if person_id == poll.author_id and poll.audience is Audience.PLACES:
-        return True
-    key = {"poll": poll.id, "person": person_id, "chat": chat_id}
-    if chat_id is not None and connection.execute(_STANDS, key).first() is not None:
-        return True
-    return connection.execute(_ELECTOR, key).first() is not None or own(connection, poll, person_id) is not None
-
-
-def held_for(
-    connection: Connection, number: int, person_id: int, role: Role, chat_id: int | None
-) -> tuple[Rules, bool] | None:
-    """The rules of a poll that nobody else changes until the transaction ends, and whether this person may vote."""
-    if not 0 < number < 2**31:
-        return None
-    row = connection.execute(_HELD_FOR, {"poll": number, "person": person_id, "chat": chat_id}).first()
-    if row is None:
-        return None
-    poll, stands, elector = _rules(row), *row[-2:]
-    if poll.audience in (Audience.PLACES, Audience.ROOMS) and (stands is not None or elector is not None):
-        return poll, True
-    return poll, may_vote(connection, poll, person_id, role, chat_id)
-
-
-_HELD_FOR = (
-    select(*_RULES.selected_columns, place_table.c.chat_id, elector_table.c.person_id)
-    .select_from(
-        poll_table.outerjoin(
-            place_table, and_(place_table.c.poll_id == poll_table.c.id, place_table.c.chat_id == bindparam("chat"))
-        ).outerjoin(
-            elector_table,
-            and_(elector_table.c.poll_id == poll_table.c.id, elector_table.c.person_id == bindparam("person")),
-        )
-    )
-    .where(poll_table.c.id == bindparam("poll"))
-    .with_for_update(of=poll_table)
-)
-_GROUP = select(_person.c.group).where(_person.c.id == bindparam("person"))
-_STANDS = select(place_table.c.chat_id).where(
-    place_table.c.poll_id == bindparam("poll"), place_table.c.chat_id == bindparam("chat")
-)
-_ELECTOR = select(elector_table.c.person_id).where(
-    elector_table.c.poll_id == bindparam("poll"), elector_table.c.person_id == bindparam("person")
-)
-
-
-def let_in(connection: Connection, number: int, person_id: int) -> None:
-    """This person has the poll's link: from now on they may vote."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    new = dialect.insert(elector_table).on_conflict_do_nothing()
-    connection.execute(new, {"poll_id": number, "person_id": person_id})
-
-
-def electorate(poll: Rules) -> Any | None:
-    """A query for the ids of those who may vote, where that is known; ``None`` where it is not (groups)."""
-    everybody = select(_person.c.id)
-    match poll.audience:
-        case Audience.LAB:
-            return everybody
-        case Audience.TEAM:
-            return everybody.where(_person.c.role.in_([role for role in Role if role.covers(Role.MODERATOR)]))
-        case Audience.NAMED:
-            return everybody.where(_person.c.group.in_(poll.named.split(",")))
-    return None
-
-
-def size_of_electorate(connection: Connection, poll: Rules) -> int | None:
-    """How many may vote, where that is known."""
-    query = electorate(poll)
-    return None if query is None else connection.execute(select(func.count()).select_from(query.subquery())).scalar()
 
 
 # -- ballots ------------------------------------------------------------------------------------------------
@@ -283,8 +194,8 @@ def cast(connection: Connection, poll: Rules, person_id: int, before: Cast | Non
     """Put a ballot into the box of a poll that is held and open, in place of the one ``before``. Raises ``Unfit``."""
     if not is_valid(poll.kind, ballot.content, poll.options, poll.most):
         raise Unfit(ballot.content)
-    _put(connection, poll, person_id, ballot)
-    _add_up(connection, poll, None if before is None else before.content, ballot.content, ballot.at)
+    put(connection, poll, person_id, ballot)
+    add_up(connection, poll, None if before is None else before.content, ballot.content, ballot.at)
 
 
 def paper(connection: Connection, poll: Rules, person_id: int) -> tuple[list[str], Cast | None]:
@@ -314,19 +225,21 @@ def withdraw(connection: Connection, number: int, person_id: int, now: datetime)
     poll = rules(connection, number, locked=True)
     if poll is None or poll.is_over(now):
         raise Closed(number)
-    return _take_out(connection, poll, person_id, now)
+    return take_out(connection, poll, person_id, now)
 
 
-def _take_out(connection: Connection, poll: Rules, person_id: int, now: datetime) -> bool:
+def take_out(connection: Connection, poll: Rules, person_id: int, now: datetime) -> bool:
+    """Take a ballot out of the box of a poll that is held. False when there was none."""
     before = own(connection, poll, person_id)
     if before is None:
         return False
-    _remove(connection, poll, person_id)
-    _add_up(connection, poll, before.content, None, now)
+    remove(connection, poll, person_id)
+    add_up(connection, poll, before.content, None, now)
     return True
 
 
-def _put(connection: Connection, poll: Rules, person_id: int, cast: Cast) -> None:
+def put(connection: Connection, poll: Rules, person_id: int, cast: Cast) -> None:
+    """Write somebody's ballot, in place of theirs before; the tally is for ``add_up``."""
     dialect = connection.dialect.name
     values: dict[str, Any] = {"poll_id": poll.id, "content": written(cast.content), "reason": cast.reason}
     if poll.secrecy is not Secrecy.SECRET:
@@ -338,7 +251,8 @@ def _put(connection: Connection, poll: Rules, person_id: int, cast: Cast) -> Non
     connection.execute(_PUT_SECRET[dialect], {**values, "tag": tag, "moment": moment})
 
 
-def _remove(connection: Connection, poll: Rules, person_id: int) -> None:
+def remove(connection: Connection, poll: Rules, person_id: int) -> None:
+    """Delete somebody's ballot; the tally stays."""
     if poll.secrecy is not Secrecy.SECRET:
         connection.execute(_TAKE, {"poll": poll.id, "person": person_id})
     elif (key := connection.execute(_KEY, {"poll": poll.id}).scalar_one_or_none()) is not None:
@@ -370,7 +284,7 @@ REFRESH = timedelta(seconds=3)
 """How long what has changed is gathered: as often as Telegram lets one message in a group change."""
 
 
-def _add_up(connection: Connection, poll: Rules, before: Content | None, after: Content | None, now: datetime) -> None:
+def add_up(connection: Connection, poll: Rules, before: Content | None, after: Content | None, now: datetime) -> None:
     """Keep tally and number of voters true. What a secret poll adds up to is nobody's business before its close.
 
     The poll is held, so ``refresh_at`` is as it was read: who changes a vote writes the poll once in three seconds.
@@ -506,70 +420,6 @@ def count_who_can(connection: Connection, number: int, option: int) -> int:
     return int(connection.execute(query).scalar_one())
 
 
-# -- two accounts become one person, and people leave -------------------------------------------------------
-
-
-def merge(connection: Connection, from_person: int, into_person: int, now: datetime) -> int:
-    """One person's ballots are another's from now on; returns in how many polls both had voted.
-
-    Of two ballots in an open poll the latest one counts. In a closed one the result stands: the second ballot stays
-    in the count, and belongs to nobody.
-    """
-    doubles = 0
-    for poll in _voted_in(connection, from_person):
-        theirs, ours = own(connection, poll, from_person), own(connection, poll, into_person)
-        if theirs is None:
-            continue
-        if ours is None:
-            _remove(connection, poll, from_person)
-            _put(connection, poll, into_person, theirs)
-            continue
-        doubles += 1
-        if poll.is_over(now):
-            _remove(connection, poll, from_person)
-            _loosen(connection, poll, theirs)
-        else:
-            _take_out(connection, poll, from_person, now)
-            if theirs.at > ours.at:
-                _put(connection, poll, into_person, theirs)
-                _add_up(connection, poll, ours.content, theirs.content, now)
-    overwrite_deleted(connection)
-    return doubles
-
-
-def forget(connection: Connection, person_id: int) -> None:
-    """A person leaves. Where a poll is open, their ballot goes with them; a result stands, and names them no more."""
-    for poll in _voted_in(connection, person_id):
-        cast = own(connection, poll, person_id)
-        if cast is None:
-            continue
-        if poll.status is Status.OPEN:
-            _take_out(connection, poll, person_id, LONG_AGO)
-        else:
-            _remove(connection, poll, person_id)
-            _loosen(connection, poll, cast)
-            connection.execute(_VOTERS, {"poll": poll.id, "by": 0, "then": LONG_AGO})  # its copies may show the name
-
-
-def _voted_in(connection: Connection, person_id: int) -> list[Rules]:
-    """The polls a person may have a ballot in: theirs by name, and every secret one that is open."""
-    theirs = select(ballot_table.c.poll_id).where(ballot_table.c.person_id == person_id)
-    numbers = {*connection.execute(theirs).scalars(), *connection.execute(select(key_table.c.poll_id)).scalars()}
-    found = (rules(connection, number, locked=True) for number in sorted(numbers))
-    return [poll for poll in found if poll is not None]
-
-
-def _loosen(connection: Connection, poll: Rules, cast: Cast) -> None:
-    """A ballot belongs to nobody any more, and still counts."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(loose_table)
-    statement = statement.on_conflict_do_update(
-        index_elements=["poll_id", "content", "reason"], set_={"number": loose_table.c.number + 1}
-    )
-    # Why they objected was said to the author of the poll by them; it does not outlive them.
-    connection.execute(statement, {"poll_id": poll.id, "content": written(cast.content), "reason": "", "number": 1})
-
-
 def recount(connection: Connection) -> dict[int, tuple[int, dict[tuple[int, int], int]]]:
     """Voters and tally of each poll, counted anew: what the stored ones must equal (a secret, open one has none)."""
     found = {}
@@ -605,8 +455,3 @@ _OPTIONS = (
     .where(option_table.c.poll_id.in_(bindparam("polls", expanding=True)))
     .order_by(option_table.c.poll_id, option_table.c.position)
 )
-
-
-def is_link(link: str, given: str) -> bool:
-    """Whether somebody has the link of a poll; how long this takes tells nothing about it."""
-    return hmac.compare_digest(link.encode(), given.encode())
