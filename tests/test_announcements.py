@@ -570,8 +570,10 @@ async def test_when_too_much_is_refused_it_pauses_and_asks(lab: Community) -> No
     lab.messenger.unwanted = None
     assert (await announcement(lab)).paused
     failed = (await announcement(lab)).failed
-    assert 10 <= failed <= 24
-    assert copies(olga, f"Announcement 1 is paused: {failed} copies were refused.") or failed == 24
+    assert (
+        10 <= failed <= 9 + 12 + 12
+    )  # one look finds nine, hands over twelve more, and finds those and what was under way
+    assert copies(olga, "Announcement 1 is paused: ")
     await olga.presses("Go on")
     await rests(lab, 8)
     assert await ledger_of(lab) == {"failed": failed, "delivered": 41 - failed}

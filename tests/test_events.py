@@ -595,8 +595,8 @@ async def test_a_group_gets_one_reminder(lab: Community) -> None:
 async def test_a_group_reminder_names_only_who_wants_it_at_the_moment_it_is_sent(lab: Community) -> None:
     olga, anna, ben, cleo = await lab.organiser("olga"), *(lab.person(name) for name in ("anna", "ben", "cleo"))
     chat = await group(lab, "olga", "anna", "ben", "cleo")
-    await olga.within(chat).says("/events")
-    await olga.within(chat).presses("Tell this group of new events")
+    await olga.within(chat).says("/room")
+    await olga.within(chat).presses("every new event")
     number = await announces(olga, LINE)
     for who in (anna, ben, cleo):
         await comes(who, number)

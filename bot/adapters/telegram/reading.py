@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import telegram
 
@@ -243,16 +244,26 @@ def clean(text: str) -> str:
 
 def _files(message: telegram.Message) -> tuple[File, ...]:
     if message.photo:
-        photo = message.photo[-1]  # the largest comes last
-        return (File(ADAPTER, photo.file_id, "photo.jpg", "image/jpeg", photo.file_size),)
-    if (voice := message.voice) is not None:
-        return (File(ADAPTER, voice.file_id, "voice.ogg", voice.mime_type or "audio/ogg", voice.file_size),)
+        return (_file(message.photo[-1], "photo.jpg", "image/jpeg"),)  # the largest comes last
+    if message.voice is not None:
+        return (_file(message.voice, "voice.ogg", "audio/ogg"),)
     for sent, name, media_type in (
         (message.document, "document", "application/octet-stream"),
         (message.audio, "audio.mp3", "audio/mpeg"),
         (message.video, "video.mp4", "video/mp4"),
     ):
         if sent is not None:
-            filename = clean(sent.file_name or name)
-            return (File(ADAPTER, sent.file_id, filename, sent.mime_type or media_type, sent.file_size),)
+            return (_file(sent, name, media_type),)
     return ()
+
+
+def _file(sent: Any, name: str, media_type: str) -> File:
+    """A file by reference. python-telegram-bot checks no types, and what is no text or number is not told."""
+    told, kind, size = getattr(sent, "file_name", None), getattr(sent, "mime_type", None), sent.file_size
+    return File(
+        ADAPTER,
+        str(sent.file_id),
+        clean(told) if isinstance(told, str) and told else name,
+        clean(kind) if isinstance(kind, str) and kind else media_type,
+        size if isinstance(size, int) else None,
+    )
