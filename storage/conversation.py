@@ -253,6 +253,9 @@ def set_owner(connection: Connection, chat_id: int, account_id: int | None) -> N
 def open_up(connection: Connection, chat_id: int) -> None:
     """A private chat has become a group: what is for one person must not be told there any more."""
     connection.execute(update(chat_table).where(chat_table.c.id == chat_id).values(private=False, account_id=None))
+    for column in _references_to_chat():
+        if column.table.info.get("ends_when_opened"):
+            connection.execute(delete(column.table).where(column == chat_id))
 
 
 class Private(NamedTuple):

@@ -26,6 +26,9 @@ SQLITE_WAIT = 30.0
 CLOSING_WAIT = 1.0
 """Seconds a job may still take when the storage is closed. What is not committed by then never happened."""
 
+DEADLOCKS = 3
+"""How often a transaction that PostgreSQL ends to let another one go on is made again at once."""
+
 _GROUP = 64
 _POOL = 4
 
@@ -91,7 +94,7 @@ class Storage:
                 tasks.append(following)
             self._transact(tasks)
 
-    def _transact(self, tasks: "list[_Task]") -> None:
+    def _transact(self, tasks: "list[_Task]", again: int = DEADLOCKS) -> None:
         done: list[tuple[_Task, Any, BaseException | None]] = []
         try:
             with self.engine.begin() as connection:
@@ -111,6 +114,9 @@ class Storage:
             if self._owes:
                 self._overwrite()
         except Exception as error:
+            if again and _is_deadlock(error):
+                self._transact(tasks, again - 1)
+                return
             answer = Unavailable(_reason(error)) if database_failed(error) else error
             done = [(task, None, answer) for task in tasks]
         _answer(done)
@@ -179,6 +185,11 @@ def _first(error: BaseException) -> BaseException:
 def _is_mistake(error: BaseException) -> bool:
     code = getattr(error.orig, "sqlite_errorcode", None) if isinstance(error, DBAPIError) else None
     return code == sqlite3.SQLITE_ERROR
+
+
+def _is_deadlock(error: BaseException) -> bool:
+    first = _first(error)
+    return isinstance(first, DBAPIError) and getattr(first.orig, "sqlstate", None) == "40P01"
 
 
 def open_engine(url: str) -> Engine:

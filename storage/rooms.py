@@ -8,8 +8,8 @@ from sqlmodel import Field, SQLModel
 
 from storage.conversation import chat_table, table_of
 
-EVENTS = "events"
-"""What a room hears that hears of every event, whatever it is about."""
+EVENTS = ","
+"""What a room hears that hears of every event, whatever it is about. No topic's name has a comma."""
 
 LONGEST_NAME = 60
 """In characters."""

@@ -83,7 +83,8 @@ def take_back(connection: Connection, source: Source, now: datetime) -> bool:
         return False
     poll = voting.rules(connection, row.poll_id, locked=True)
     assert poll is not None
-    if not poll.is_over(now):
+    row = connection.execute(_GIVEN, {"chat": source.chat_id, "external": source.external}).first()
+    if row is not None and not poll.is_over(now):  # read again: whose it is may have changed before the poll was held
         connection.execute(_DROP, {"ids": [row.id]})
         _settle(connection, poll, row.person_id, _answers(connection, poll, row.person_id), now)
     return True

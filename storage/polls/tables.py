@@ -113,9 +113,10 @@ class PollOption(SQLModel, table=True):
 
 
 class PollPlace(SQLModel, table=True):
-    """A chat where a poll stands."""
+    """A chat where a poll stands. Whoever is there may vote, so a private one that others come into is none any more."""
 
     __tablename__ = "poll_place"
+    __table_args__ = ({"info": {"ends_when_opened": True}},)
 
     poll_id: int = Field(foreign_key="poll.id", primary_key=True)
     chat_id: int = Field(foreign_key="chat.id", primary_key=True, index=True)

@@ -245,10 +245,16 @@ def put(connection: Connection, poll: Rules, person_id: int, cast: Cast) -> None
     if poll.secrecy is not Secrecy.SECRET:
         connection.execute(_PUT[dialect], {**values, "person_id": person_id, "at": cast.at})
         return
+    connection.execute(_STILL_THERE, {"person": person_id}).scalar_one()  # no foreign key can tell
     key = connection.execute(_KEY, {"poll": poll.id}).scalar_one()
     tag = _tag(key, person_id)
     moment = _moment(key, tag, _micros(cast.at))
     connection.execute(_PUT_SECRET[dialect], {**values, "tag": tag, "moment": moment})
+
+
+_STILL_THERE = (
+    select(_person.c.id).where(_person.c.id == bindparam("person")).with_for_update(read=True, key_share=True)
+)
 
 
 def remove(connection: Connection, poll: Rules, person_id: int) -> None:

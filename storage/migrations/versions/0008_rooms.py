@@ -11,7 +11,7 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("chat", sa.Column("name", sa.String(), nullable=True))
-    op.execute("INSERT INTO hearing (chat_id, topic) SELECT DISTINCT chat_id, 'events' FROM event_room")
+    op.execute("INSERT INTO hearing (chat_id, topic) SELECT DISTINCT chat_id, ',' FROM event_room")
     op.drop_table("event_room")
     op.add_column("poll", sa.Column("refresh_at", sa.DateTime(timezone=True), nullable=True))
     op.execute("UPDATE poll SET refresh_at = opened_at WHERE stale")
@@ -35,8 +35,8 @@ def downgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index(op.f("ix_event_room_chat_id"), "event_room", ["chat_id"], unique=False)
-    op.execute("INSERT INTO event_room (chat_id) SELECT chat_id FROM hearing WHERE topic = 'events'")
-    op.execute("DELETE FROM hearing WHERE topic = 'events'")
+    op.execute("INSERT INTO event_room (chat_id) SELECT chat_id FROM hearing WHERE topic = ','")
+    op.execute("DELETE FROM hearing WHERE topic = ','")
     op.drop_column("chat", "name")
     op.add_column("poll", sa.Column("stale", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.execute("UPDATE poll SET stale = true WHERE refresh_at IS NOT NULL")
