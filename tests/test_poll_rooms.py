@@ -1,6 +1,12 @@
 """Polls in rooms that have names: where a poll is shown, and who may vote by way of which room."""
 
-from storage.polls import voting
+from sqlmodel import Session, select
+
+from storage import conversation
+from storage.conversation import Chat
+from storage.people import Role
+from storage.polls import electing, voting
+from storage.polls.tables import PollPlace
 from tests.conftest import Community, Resident
 from tests.test_linking import linked
 from tests.test_polls import WHICH, is_true, poll_of, the_card
@@ -65,6 +71,25 @@ async def test_who_is_no_organiser_chooses_no_rooms_from_a_list(lab: Community) 
     await olga.presses("Post it")
     assert "It stands here; write /poll 1 in each group where it shall stand, too." in olga.screen[-2].html
     assert not any("Which evening" in seen.html for seen in north.screen)
+
+
+async def test_a_private_chat_that_others_come_into_is_no_place_of_a_poll(lab: Community) -> None:
+    olga = await lab.organiser("olga")
+    await rooms(lab, olga, "North")
+    await drafts(olga)
+    for label in ("Who may vote", "only whoever is in", "Also North", "Done", "Post it"):
+        await olga.presses(label)
+
+    def opened(session: Session) -> tuple[bool, bool]:
+        connection, stranger = session.connection(), 999
+        [private] = session.exec(select(Chat.id).join(PollPlace).where(Chat.private)).all()
+        poll = voting.rules(connection, 1)
+        assert private is not None and poll is not None
+        before = electing.may_vote(connection, poll, stranger, Role.PARTICIPANT, private)
+        conversation.open_up(connection, private)
+        return before, electing.may_vote(connection, poll, stranger, Role.PARTICIPANT, private)
+
+    assert await lab.read(opened) == (True, False)
 
 
 async def test_only_who_votes_by_way_of_the_named_rooms_counts(lab: Community) -> None:
