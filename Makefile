@@ -40,6 +40,8 @@ bench: $(VENV)/ready .venv-peers/ready .venv-synapse/ready
 	$(BIN)/python bench/stages.py
 	$(BIN)/python bench/scale.py
 	$(BIN)/python bench/announcements.py
+	$(BIN)/python bench/announcements_matrix.py
+	$(BIN)/python bench/announcement_kills.py
 	$(BIN)/python bench/events.py
 	$(BIN)/python bench/reminder_kills.py
 	$(BIN)/python bench/playground.py
