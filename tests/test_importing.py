@@ -317,10 +317,28 @@ def test_words_come_without_signs_that_nobody_sees_and_no_longer_than_fits() -> 
         (walk("RRULE:FREQ=MONTHLY;BYMONTH=2;BYMONTHDAY=30"), "never takes place"),
         (walk("RRULE:FREQ=DAILY", start=":00010101T180000Z"), "began too long ago"),
         (walk("RDATE:20261206T170000Z"), "has dates outside of its rule"),
+        (walk(start=":00010101T000000Z"), "began too long ago"),
+        (walk("RRULE:FREQ=MONTHLY;BYDAY=99MO"), "comes again by a rule that I do not know"),
+        (walk("RRULE:FREQ=DAILY;INTERVAL=x"), "has something that I cannot read"),
+        (walk("RRULE:FREQ=DAILY;UNTIL="), "has something that I cannot read"),
+        (walk("RRULE:FREQ=DAILY;COUNT=99999999999999999999"), "has something that I cannot read"),
+        (walk("RRULE:FREQ=DAILY;COUNT=2\nEXDATE:abc"), "has something that I cannot read"),
     ],
 )
 def test_what_cannot_be_taken_says_why(event: str, reason: str) -> None:
     assert reasons(calendar(event)) == [reason]
+
+
+def test_what_cannot_be_read_of_one_entry_leaves_the_others_and_times_beyond_all_calendars_are_none() -> None:
+    late = walk("RRULE:FREQ=WEEKLY;UNTIL=99991231T235959Z\nEXDATE:99991231T235959Z", uid="late")
+    early = "UID:late\nSUMMARY:Walk\nDTSTART:20261205T180000Z\nRECURRENCE-ID:00010101T000000Z"
+    crooked = (
+        walk("RRULE:FREQ=DAILY;COUNT=2\nEXDATE:abc", uid="a"),
+        "SUMMARY:Walk\nDTSTART:00010101\nCATEGORIES;ENCODING=BASE64;VALUE=BINARY:abc",
+    )
+    found = reading.read(calendar(*crooked, late, early, walk()), ZoneInfo("America/New_York"), NOW, {"other": []})
+    assert [(entry.uid, len(entry.dates)) for entry in found.entries] == [("late", 53), ("walk", 1)]
+    assert [title for title, _ in found.unfit] == ["Walk", "Walk"]
 
 
 def test_a_series_without_an_end_is_taken_for_a_year_and_a_million_dates_as_far_as_they_fit() -> None:

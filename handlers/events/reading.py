@@ -89,8 +89,7 @@ def read(content: bytes, zone: ZoneInfo, now: datetime, topics: Mapping[str, Seq
     found = Contents()
     masters: dict[str, Component] = {}
     others: dict[str, list[Component]] = {}
-    for component in _components(text):
-        uid = _uid(component)
+    for uid, component in _components(text):
         if "RECURRENCE-ID" in component:
             others.setdefault(uid, []).append(component)
         elif uid not in masters or _sequence(component) >= _sequence(masters[uid]):
@@ -112,11 +111,13 @@ def read(content: bytes, zone: ZoneInfo, now: datetime, topics: Mapping[str, Seq
             found.entries.append(entry)
         except Unfit as unfit:
             found.unfit.append((title, unfit.reason))
+        except Exception:  # the library raises all kinds, only when what it could not read is looked at
+            found.unfit.append((title, T("has something that I cannot read")))
     return found
 
 
-def _components(text: str) -> "Iterator[Component]":
-    """The VEVENTs directly in the calendar, one after the other, each with its useful lines only."""
+def _components(text: str) -> "Iterator[tuple[str, Component]]":
+    """The VEVENTs directly in the calendar, one after the other, each with its UID and its useful lines only."""
     depth, useful = 0, False
     lines: list[str] | None = None
     for line in re.split(r"\r\n|\r|\n", text):
@@ -127,7 +128,7 @@ def _components(text: str) -> "Iterator[Component]":
                 lines = []
         elif name.startswith("END:"):
             if depth == 2 and lines is not None and (component := _component(lines)) is not None:
-                yield component
+                yield _uid(component, lines), component
             if depth == 2:
                 lines = None
             depth = max(0, depth - 1)
@@ -245,8 +246,9 @@ def _series(
     )
     if len(rule) > LONGEST_RULE:
         raise Unfit(T("comes again by a rule that I do not know"))
-    ends = min(_end(parts, clock), max(first, local) + moments.LONGEST_SERIES - timedelta(days=1))
-    if not parts.keys() & {"COUNT", "UNTIL"}:
+    last = _end(parts, clock)
+    ends = min(last, max(first, local) + moments.LONGEST_SERIES - timedelta(days=1))
+    if "COUNT" not in parts and last.year == 9999:
         ends = min(ends, max(first, local) + ENDLESS)
     count = int(parts["COUNT"][0]) if "COUNT" in parts else None
     walls: list[datetime] = []
@@ -254,7 +256,7 @@ def _series(
     try:
         for number, wall in enumerate(moments.walls(rule, first)):
             if (count is not None and number >= count) or wall > ends:
-                if wall <= _end(parts, clock) and (count is None or number < count):
+                if wall <= last and (count is None or number < count):
                     found.cut.append(title)
                 break
             if wall <= local - timedelta(days=1):
@@ -263,7 +265,7 @@ def _series(
                 found.cut.append(title)
                 break
             walls.append(wall)
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, IndexError):
         raise Unfit(T("comes again by a rule that I do not know")) from None
     if number < 0:
         raise Unfit(T("never takes place"))
@@ -325,6 +327,8 @@ def _times(component: "Component", zone: ZoneInfo) -> tuple[datetime, int]:
         raise Unfit(T("has a time that I cannot read")) from None
     if minutes < 0:
         raise Unfit(T("ends before it begins"))
+    if begins.year < 1000:
+        raise Unfit(T("began too long ago"))
     if minutes > LONGEST or begins.year > 9000:
         raise Unfit(T("lasts too long, or is too far away"))
     return begins, max(1, minutes)
@@ -343,7 +347,13 @@ def _aware(value: Any, zone: ZoneInfo) -> datetime:
 
 
 def _naive(moment: datetime, clock: ZoneInfo) -> datetime:
-    return moment if moment.tzinfo is None else moment.astimezone(clock).replace(tzinfo=None)
+    """A wall time on this clock; at the ends of all calendars (“until 9999”) as it is written."""
+    if moment.tzinfo is None:
+        return moment
+    try:
+        return moment.astimezone(clock).replace(tzinfo=None)
+    except OverflowError:
+        return moment.replace(tzinfo=None)
 
 
 def _clock(begins: datetime, zone: ZoneInfo) -> ZoneInfo:
@@ -403,10 +413,10 @@ def _sequence(component: "Component") -> int:
         return 0
 
 
-def _uid(component: "Component") -> str:
+def _uid(component: "Component", lines: Sequence[str]) -> str:
     """What the calendar calls it; made of what it says where it does not."""
     uid = _text(component, "UID").strip()
     if 1 <= len(uid) <= LONGEST_UID:
         return uid
-    told = uid or "\n".join(component.to_ical().decode(errors="replace").splitlines())
+    told = uid or "\n".join(lines)
     return f"{hashlib.sha256(told.encode()).hexdigest()[:40]}@labbot"
