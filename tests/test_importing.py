@@ -12,6 +12,7 @@ from bot.adapters.memory import Memory
 from bot.types import File
 from handlers.events import reading
 from handlers.events.calendar import feed
+from storage.events import moments
 from storage.events.importing import Entry
 from storage.events.tables import Event, Rsvp, Series, Status
 from tests.conftest import Community, ManualTime, Resident
@@ -352,6 +353,21 @@ def test_a_series_without_an_end_is_taken_for_a_year_and_a_million_dates_as_far_
 def test_no_more_events_are_taken_than_fit() -> None:
     found = reading.read(calendar(*(walk(uid=f"e{n}") for n in range(60))), BERLIN, NOW, {"other": []})
     assert (len(found.entries), len(found.unfit)) == (reading.MOST_ENTRIES, 10)
+
+
+@pytest.mark.parametrize("rule", ["FREQ=DAILY;COUNT=9000", "FREQ=MONTHLY;BYMONTH=2;BYMONTHDAY=30"])
+def test_rules_are_searched_for_some_centuries_a_file_at_most_and_single_events_still_taken(rule: str) -> None:
+    series = [walk(f"RRULE:{rule}", start=":19970107T180000Z", uid=f"s{n}") for n in range(60)]
+    found = reading.read(calendar(*series, walk()), BERLIN, NOW, {"other": []})
+    assert found.years <= reading.MOST_YEARS + moments.AGE + 1
+    assert [entry.uid for entry in found.entries] == ["walk"]
+    assert found.unfit[-1][1] == reading.MORE
+
+
+def test_series_that_have_ended_leave_room_for_the_others() -> None:
+    ended = [walk("RRULE:FREQ=DAILY;UNTIL=20260101", start=":19970107T180000Z", uid=f"s{n}") for n in range(300)]
+    found = reading.read(calendar(*ended, walk("RRULE:FREQ=WEEKLY;COUNT=3")), BERLIN, NOW, {"other": []})
+    assert (found.over, [len(entry.dates) for entry in found.entries]) == (300, [3])
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,9 @@ MOST_ENTRIES = 50
 MOST_DATES = 500
 """How many dates they have together."""
 
+MOST_YEARS = 500
+"""How many years of the calendar are searched for them, all series together: rules are what a file can cost most by."""
+
 ENDLESS = timedelta(days=366)
 """How far ahead a series without an end is taken."""
 
@@ -72,13 +75,24 @@ class Unfit(Exception):
 class Contents:
     """What a file holds: what can be taken, what cannot and why, and how many events that are over.
 
-    ``cut`` are the titles of series that go on longer than is taken.
+    ``cut`` are the titles of series that go on longer than is taken. ``dates`` is how many dates have been made, and
+    ``years`` how many years have been searched for them.
     """
 
     entries: list[Entry] = field(default_factory=list)
     unfit: list[tuple[str, Text]] = field(default_factory=list)
     cut: list[str] = field(default_factory=list)
     over: int = 0
+    dates: int = 0
+    years: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more dates are searched for."""
+        return len(self.entries) >= MOST_ENTRIES or self.dates > MOST_DATES or self.years >= MOST_YEARS
+
+
+MORE = T("more than fits: {n} events, {dates} dates", n=MOST_ENTRIES, dates=MOST_DATES)
 
 
 def read(content: bytes, zone: ZoneInfo, now: datetime, topics: Mapping[str, Sequence[str]]) -> Contents:
@@ -97,7 +111,6 @@ def read(content: bytes, zone: ZoneInfo, now: datetime, topics: Mapping[str, Seq
     for uid, changes in others.items():
         if uid not in masters:  # single dates of a series that is not here
             masters[uid] = changes[-1]
-    dates = 0
     for uid, master in masters.items():
         title = _line(master, "SUMMARY", LONGEST_TITLE)
         try:
@@ -105,9 +118,9 @@ def read(content: bytes, zone: ZoneInfo, now: datetime, topics: Mapping[str, Seq
             if entry is None:
                 found.over += 1
                 continue
-            dates += len(entry.dates)
-            if len(found.entries) >= MOST_ENTRIES or dates > MOST_DATES:
-                raise Unfit(T("more than fits: {n} events, {dates} dates", n=MOST_ENTRIES, dates=MOST_DATES))
+            found.dates += len(entry.dates)
+            if len(found.entries) >= MOST_ENTRIES or found.dates > MOST_DATES:
+                raise Unfit(MORE)
             found.entries.append(entry)
         except Unfit as unfit:
             found.unfit.append((title, unfit.reason))
@@ -167,6 +180,8 @@ def _entry(
     if _line(master, "CLASS", 20).upper() in ("PRIVATE", "CONFIDENTIAL"):
         raise Unfit(T("is marked as private"))
     begins, minutes = _times(master, zone)
+    if begins - now > FURTHEST:
+        raise Unfit(T("is more than three years away"))
     cancelled = _cancelled(master)
     dates: list[Date] = []
     rule, clock = None, _clock(begins, zone)
@@ -247,14 +262,19 @@ def _series(
     if len(rule) > LONGEST_RULE:
         raise Unfit(T("comes again by a rule that I do not know"))
     last = _end(parts, clock)
+    if last <= local - timedelta(days=1):
+        return rule, []
+    if found.is_full:
+        raise Unfit(MORE)
     ends = min(last, max(first, local) + moments.LONGEST_SERIES - timedelta(days=1))
     if "COUNT" not in parts and last.year == 9999:
         ends = min(ends, max(first, local) + ENDLESS)
     count = int(parts["COUNT"][0]) if "COUNT" in parts else None
     walls: list[datetime] = []
-    number = -1
+    number, years = -1, 0
     try:
         for number, wall in enumerate(moments.walls(rule, first)):
+            years = wall.year - first.year
             if (count is not None and number >= count) or wall > ends:
                 if wall <= last and (count is None or number < count):
                     found.cut.append(title)
@@ -265,8 +285,12 @@ def _series(
                 found.cut.append(title)
                 break
             walls.append(wall)
+        else:
+            years = moments.AGE
     except (ValueError, OverflowError, IndexError):
         raise Unfit(T("comes again by a rule that I do not know")) from None
+    finally:
+        found.years += 1 + years
     if number < 0:
         raise Unfit(T("never takes place"))
     return f"{rule};COUNT={len(walls)}", walls
