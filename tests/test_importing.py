@@ -149,6 +149,48 @@ async def test_a_series_that_moves_by_an_hour_keeps_who_has_said_yes(lab: Commun
     assert [len(entry.dates) for entry in entries(content.encode())] == [4]  # what we say, we understand
 
 
+def single(day: str, start: str, more: str = "") -> str:
+    """A single date of the weekly walk, without the others."""
+    return walk(f"RECURRENCE-ID;TZID=Europe/Berlin:{day}T180000\n{more}", start=f";TZID=Europe/Berlin:{start}")
+
+
+async def test_a_single_date_that_moves_leaves_the_others_of_its_series_alone(lab: Community) -> None:
+    olga, anna = await lab.organiser("olga"), lab.person("anna")
+    weekly = walk("RRULE:FREQ=WEEKLY;COUNT=4\nLOCATION:Lab")
+    await takes(olga, calendar(weekly))
+    await comes(anna, "3")
+    moved = calendar(single("20261219", "20261220T150000", "SEQUENCE:1"), single("20261226", "20261226T180000"))
+    told = await sends(olga, moved)
+    assert told.startswith("1 event changes:\nSun, Dec 20, 3:00\u202fPM: Walk\n\nWhoever")
+    await olga.presses("Take it over")
+    await lab.later(0)
+    assert "“Walk” has another time:" in anna.sees
+    assert "Place: Lab" in anna.sees
+    after = [
+        "Walk 12-05T18:00 120 published",
+        "Walk 12-12T18:00 120 published",
+        "Walk 12-20T15:00 120 published",
+        "Walk 12-26T18:00 120 published",
+    ]
+    assert await lab.read(planned) == after
+    both = calendar(weekly, single("20261219", "20261220T150000", "SEQUENCE:1"))
+    for same in (moved, both):
+        assert await sends(olga, same) == "There is nothing new in this file."
+    await takes(olga, calendar(single("20261212", "20261212T180000", "STATUS:CANCELLED")), "Take it over")
+    assert await lab.read(planned) == [after[0], "Walk 12-12T18:00 120 cancelled", *after[2:]]
+
+
+async def test_single_dates_of_a_series_that_is_not_here_are_events_until_it_comes(lab: Community) -> None:
+    olga = await lab.organiser("olga")
+    two = (single("20261212", "20261213T180000", "SEQUENCE:1"), single("20261219", "20261220T180000"))
+    await takes(olga, calendar(*two))
+    events = ["Walk 12-13T18:00 120 published", "Walk 12-20T18:00 120 published"]
+    assert await lab.read(planned) == events
+    assert await sends(olga, calendar(*two)) == "There is nothing new in this file."
+    await takes(olga, calendar(walk("RRULE:FREQ=WEEKLY;COUNT=3"), *two))
+    assert await lab.read(planned) == [*events, "Walk 12-05T18:00 120 published"]
+
+
 async def test_drafts_are_made_on_demand_and_of_two_files_only_the_last_is_open(lab: Community) -> None:
     olga = await lab.organiser("olga")
     await sends(olga, calendar(walk()))
@@ -323,6 +365,7 @@ def test_words_come_without_signs_that_nobody_sees_and_no_longer_than_fits() -> 
         (walk("RRULE:FREQ=DAILY;INTERVAL=x"), "has something that I cannot read"),
         (walk("RRULE:FREQ=DAILY;UNTIL="), "has something that I cannot read"),
         (walk("RRULE:FREQ=DAILY;COUNT=99999999999999999999"), "has something that I cannot read"),
+        (walk("RECURRENCE-ID:abc"), "has something that I cannot read"),
         (walk("RRULE:FREQ=DAILY;COUNT=2\nEXDATE:abc"), "has something that I cannot read"),
     ],
 )

@@ -109,7 +109,7 @@ def read(content: bytes, zone: ZoneInfo, now: datetime, topics: Mapping[str, Seq
         elif uid not in masters or _sequence(component) >= _sequence(masters[uid]):
             masters[uid] = component
     for uid, changes in others.items():
-        if uid not in masters:  # single dates of a series that is not here
+        if uid not in masters:  # single dates of a series that is told elsewhere
             masters[uid] = changes[-1]
     for uid, master in masters.items():
         title = _line(master, "SUMMARY", LONGEST_TITLE)
@@ -188,7 +188,11 @@ def _entry(
     first = begins.astimezone(clock).replace(tzinfo=None)
     if "RDATE" in master:
         raise Unfit(T("has dates outside of its rule"))
-    if "RRULE" not in master:
+    part = "RECURRENCE-ID" in master
+    if part:
+        said = {"title": said["title"]}
+        dates = _singly(others, zone, now, said)
+    elif "RRULE" not in master:
         dates = [_date(first, clock, minutes, zone, cancelled)]
     else:
         rule, walls = _series(master, first, clock, now, found, said["title"])
@@ -211,6 +215,7 @@ def _entry(
         rule=rule,
         zone=str(clock),
         first=stored(first),
+        part=part,
     )
 
 
@@ -232,11 +237,30 @@ def _with(
         for day in _days(other, "RECURRENCE-ID", clock):
             if (planned := by_day.get(day.isoformat())) is None:
                 continue
-            begins, minutes = _times(other, zone)
-            local = begins.astimezone(zone).replace(tzinfo=None)
-            words = {name: value for name, value in _words(other).items() if value and value != said[name]}
-            by_day[day.isoformat()] = Date(planned.on, stored(local), minutes, _cancelled(other), words)
+            by_day[day.isoformat()] = _otherwise(other, planned.on, zone, said)
     return list(by_day.values())
+
+
+def _singly(others: "Sequence[Component]", zone: ZoneInfo, now: datetime, said: Mapping[str, str]) -> list[Date]:
+    """Single dates of a series of which nothing else is said; it goes by the clock that they go by."""
+    by_day: dict[date, Date] = {}
+    for other in sorted(others, key=_sequence):
+        begins, _ = _times(other, zone)
+        if begins - now > FURTHEST:
+            raise Unfit(T("is more than three years away"))
+        clock = _clock(begins, zone)
+        for day in _days(other, "RECURRENCE-ID", clock):
+            on = datetime.combine(day, begins.astimezone(clock).time())
+            by_day[day] = _otherwise(other, stored(on), zone, said)
+    return sorted(by_day.values(), key=lambda each: each.wall)
+
+
+def _otherwise(other: "Component", on: str, zone: ZoneInfo, said: Mapping[str, str]) -> Date:
+    """The date of a series that this component tells by itself."""
+    begins, minutes = _times(other, zone)
+    local = begins.astimezone(zone).replace(tzinfo=None)
+    words = {name: value for name, value in _words(other).items() if value and value != said.get(name)}
+    return Date(on, stored(local), minutes, _cancelled(other), words)
 
 
 # -- the rule -----------------------------------------------------------------------------------------------
