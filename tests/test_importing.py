@@ -209,7 +209,7 @@ class Hanging(Memory):
 
     def __init__(self, now: ManualTime) -> None:
         super().__init__(now=now.now)
-        self.asked = 0
+        self.asked = self.left = 0
         self.hangs = False
         self.begun = asyncio.Event()
 
@@ -217,7 +217,10 @@ class Hanging(Memory):
         self.asked += 1
         self.begun.set()
         if self.hangs:
-            await asyncio.Event().wait()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.left += 1
         async for chunk in super().fetch(file):
             yield chunk
 
@@ -250,6 +253,22 @@ async def test_a_file_that_hangs_holds_nobody_up_for_long_and_is_asked_for_again
     assert "the bot of KoSI-Lab" in anna.sees
     messenger.hangs = False
     assert (await sends(olga, calendar(walk()))).startswith("1 new event:")
+
+
+async def test_a_stop_ends_what_is_being_fetched_and_the_file_is_asked_for_again(
+    slow: tuple[Community, Hanging],
+) -> None:
+    lab, messenger = slow
+    olga = await lab.organiser("olga")
+    messenger.hangs = True
+    messenger.say("olga", olga.chat, "", files=[("lab.ics", calendar(walk()))])
+    await messenger.begun.wait()
+    await lab.end()
+    assert messenger.left == 1
+    messenger.hangs = False
+    await lab.restart()
+    await lab.settled()
+    assert olga.sees.startswith("1 new event:")
 
 
 async def test_whoever_may_not_import_is_told_so_and_their_file_is_not_even_fetched(
