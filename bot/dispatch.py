@@ -150,10 +150,12 @@ class Dispatch:
         if fetching:
             late = asyncio.create_task(self.time.sleep(FETCHING))
             everything = asyncio.ensure_future(asyncio.wait(fetching))
-            await asyncio.wait((everything, late), return_when=asyncio.FIRST_COMPLETED)
-            for task in (late, everything, *fetching):
-                task.cancel()
-            await asyncio.gather(late, everything, *fetching, return_exceptions=True)
+            try:
+                await asyncio.wait((everything, late), return_when=asyncio.FIRST_COMPLETED)
+            finally:  # also at a stop: the adapter is closed next
+                for task in (late, everything, *fetching):
+                    task.cancel()
+                await asyncio.gather(late, everything, *fetching, return_exceptions=True)
         updates = list(batch.updates)
         for task, (place, update) in fetching.items():
             if not task.cancelled():

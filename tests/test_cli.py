@@ -25,6 +25,8 @@ from bot.__main__ import app
 from bot.demo.terminal import play
 from storage import ideas, people
 from storage.engine import migrate, open_engine
+from storage.events import planning
+from storage.events.planning import Plan
 from storage.people import Account, Role
 from storage.polls import asking, voting
 from storage.polls.asking import Draft
@@ -330,6 +332,21 @@ def test_polls_are_exported_with_their_votes_and_a_secret_one_only_after_its_clo
     ]
     [_, first, *_] = labbot("export", "polls", "--format", "csv").stdout.splitlines()
     assert first == "1,'=Which?,single,open,open,'=Tue: 0; Wed: 1,1,"
+
+
+def test_events_are_exported_with_how_many_come(labbot: Labbot, filled: Path) -> None:
+    engine = open_engine(f"sqlite:///{filled / 'labbot.db'}")
+    wall = datetime(2026, 12, 5, 18)  # noqa: DTZ001
+    with Session(engine) as session:
+        plan = Plan(title="=Walk", wall=wall, minutes=120, topic="other", locale="en", zone="Europe/Berlin", capacity=9)
+        planning.write(session, plan, wall, 1, NOW)
+        session.commit()
+    engine.dispose()
+    [line] = [json.loads(line) for line in labbot("export", "events").stdout.splitlines()]
+    assert " ".join(line) == "number title starts_at ends_at place status going maybe waiting capacity"
+    assert [line[name] for name in ("title", "starts_at", "going")] == ["=Walk", "2026-12-05T17:00:00+00:00", 0]
+    [_, first] = labbot("export", "events", "--format", "csv").stdout.splitlines()
+    assert first == "1,'=Walk,2026-12-05T17:00:00+00:00,2026-12-05T19:00:00+00:00,,draft,0,0,0,9"
 
 
 def test_an_export_of_nothing_is_empty(labbot: Labbot) -> None:

@@ -12,6 +12,7 @@ from bot.adapters.memory import Memory
 from bot.types import File
 from handlers.events import reading
 from handlers.events.calendar import feed
+from storage.events import moments
 from storage.events.importing import Entry
 from storage.events.tables import Event, Rsvp, Series, Status
 from tests.conftest import Community, ManualTime, Resident
@@ -148,6 +149,48 @@ async def test_a_series_that_moves_by_an_hour_keeps_who_has_said_yes(lab: Commun
     assert [len(entry.dates) for entry in entries(content.encode())] == [4]  # what we say, we understand
 
 
+def single(day: str, start: str, more: str = "") -> str:
+    """A single date of the weekly walk, without the others."""
+    return walk(f"RECURRENCE-ID;TZID=Europe/Berlin:{day}T180000\n{more}", start=f";TZID=Europe/Berlin:{start}")
+
+
+async def test_a_single_date_that_moves_leaves_the_others_of_its_series_alone(lab: Community) -> None:
+    olga, anna = await lab.organiser("olga"), lab.person("anna")
+    weekly = walk("RRULE:FREQ=WEEKLY;COUNT=4\nLOCATION:Lab")
+    await takes(olga, calendar(weekly))
+    await comes(anna, "3")
+    moved = calendar(single("20261219", "20261220T150000", "SEQUENCE:1"), single("20261226", "20261226T180000"))
+    told = await sends(olga, moved)
+    assert told.startswith("1 event changes:\nSun, Dec 20, 3:00\u202fPM: Walk\n\nWhoever")
+    await olga.presses("Take it over")
+    await lab.later(0)
+    assert "“Walk” has another time:" in anna.sees
+    assert "Place: Lab" in anna.sees
+    after = [
+        "Walk 12-05T18:00 120 published",
+        "Walk 12-12T18:00 120 published",
+        "Walk 12-20T15:00 120 published",
+        "Walk 12-26T18:00 120 published",
+    ]
+    assert await lab.read(planned) == after
+    both = calendar(weekly, single("20261219", "20261220T150000", "SEQUENCE:1"))
+    for same in (moved, both):
+        assert await sends(olga, same) == "There is nothing new in this file."
+    await takes(olga, calendar(single("20261212", "20261212T180000", "STATUS:CANCELLED")), "Take it over")
+    assert await lab.read(planned) == [after[0], "Walk 12-12T18:00 120 cancelled", *after[2:]]
+
+
+async def test_single_dates_of_a_series_that_is_not_here_are_events_until_it_comes(lab: Community) -> None:
+    olga = await lab.organiser("olga")
+    two = (single("20261212", "20261213T180000", "SEQUENCE:1"), single("20261219", "20261220T180000"))
+    await takes(olga, calendar(*two))
+    events = ["Walk 12-13T18:00 120 published", "Walk 12-20T18:00 120 published"]
+    assert await lab.read(planned) == events
+    assert await sends(olga, calendar(*two)) == "There is nothing new in this file."
+    await takes(olga, calendar(walk("RRULE:FREQ=WEEKLY;COUNT=3"), *two))
+    assert await lab.read(planned) == [*events, "Walk 12-05T18:00 120 published"]
+
+
 async def test_drafts_are_made_on_demand_and_of_two_files_only_the_last_is_open(lab: Community) -> None:
     olga = await lab.organiser("olga")
     await sends(olga, calendar(walk()))
@@ -166,7 +209,7 @@ class Hanging(Memory):
 
     def __init__(self, now: ManualTime) -> None:
         super().__init__(now=now.now)
-        self.asked = 0
+        self.asked = self.left = 0
         self.hangs = False
         self.begun = asyncio.Event()
 
@@ -174,7 +217,10 @@ class Hanging(Memory):
         self.asked += 1
         self.begun.set()
         if self.hangs:
-            await asyncio.Event().wait()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.left += 1
         async for chunk in super().fetch(file):
             yield chunk
 
@@ -207,6 +253,22 @@ async def test_a_file_that_hangs_holds_nobody_up_for_long_and_is_asked_for_again
     assert "the bot of KoSI-Lab" in anna.sees
     messenger.hangs = False
     assert (await sends(olga, calendar(walk()))).startswith("1 new event:")
+
+
+async def test_a_stop_ends_what_is_being_fetched_and_the_file_is_asked_for_again(
+    slow: tuple[Community, Hanging],
+) -> None:
+    lab, messenger = slow
+    olga = await lab.organiser("olga")
+    messenger.hangs = True
+    messenger.say("olga", olga.chat, "", files=[("lab.ics", calendar(walk()))])
+    await messenger.begun.wait()
+    await lab.end()
+    assert messenger.left == 1
+    messenger.hangs = False
+    await lab.restart()
+    await lab.settled()
+    assert olga.sees.startswith("1 new event:")
 
 
 async def test_whoever_may_not_import_is_told_so_and_their_file_is_not_even_fetched(
@@ -317,10 +379,29 @@ def test_words_come_without_signs_that_nobody_sees_and_no_longer_than_fits() -> 
         (walk("RRULE:FREQ=MONTHLY;BYMONTH=2;BYMONTHDAY=30"), "never takes place"),
         (walk("RRULE:FREQ=DAILY", start=":00010101T180000Z"), "began too long ago"),
         (walk("RDATE:20261206T170000Z"), "has dates outside of its rule"),
+        (walk(start=":00010101T000000Z"), "began too long ago"),
+        (walk("RRULE:FREQ=MONTHLY;BYDAY=99MO"), "comes again by a rule that I do not know"),
+        (walk("RRULE:FREQ=DAILY;INTERVAL=x"), "has something that I cannot read"),
+        (walk("RRULE:FREQ=DAILY;UNTIL="), "has something that I cannot read"),
+        (walk("RRULE:FREQ=DAILY;COUNT=99999999999999999999"), "has something that I cannot read"),
+        (walk("RECURRENCE-ID:abc"), "has something that I cannot read"),
+        (walk("RRULE:FREQ=DAILY;COUNT=2\nEXDATE:abc"), "has something that I cannot read"),
     ],
 )
 def test_what_cannot_be_taken_says_why(event: str, reason: str) -> None:
     assert reasons(calendar(event)) == [reason]
+
+
+def test_what_cannot_be_read_of_one_entry_leaves_the_others_and_times_beyond_all_calendars_are_none() -> None:
+    late = walk("RRULE:FREQ=WEEKLY;UNTIL=99991231T235959Z\nEXDATE:99991231T235959Z", uid="late")
+    early = "UID:late\nSUMMARY:Walk\nDTSTART:20261205T180000Z\nRECURRENCE-ID:00010101T000000Z"
+    crooked = (
+        walk("RRULE:FREQ=DAILY;COUNT=2\nEXDATE:abc", uid="a"),
+        "SUMMARY:Walk\nDTSTART:00010101\nCATEGORIES;ENCODING=BASE64;VALUE=BINARY:abc",
+    )
+    found = reading.read(calendar(*crooked, late, early, walk()), ZoneInfo("America/New_York"), NOW, {"other": []})
+    assert [(entry.uid, len(entry.dates)) for entry in found.entries] == [("late", 53), ("walk", 1)]
+    assert [title for title, _ in found.unfit] == ["Walk", "Walk"]
 
 
 def test_a_series_without_an_end_is_taken_for_a_year_and_a_million_dates_as_far_as_they_fit() -> None:
@@ -334,6 +415,21 @@ def test_a_series_without_an_end_is_taken_for_a_year_and_a_million_dates_as_far_
 def test_no_more_events_are_taken_than_fit() -> None:
     found = reading.read(calendar(*(walk(uid=f"e{n}") for n in range(60))), BERLIN, NOW, {"other": []})
     assert (len(found.entries), len(found.unfit)) == (reading.MOST_ENTRIES, 10)
+
+
+@pytest.mark.parametrize("rule", ["FREQ=DAILY;COUNT=9000", "FREQ=MONTHLY;BYMONTH=2;BYMONTHDAY=30"])
+def test_rules_are_searched_for_some_centuries_a_file_at_most_and_single_events_still_taken(rule: str) -> None:
+    series = [walk(f"RRULE:{rule}", start=":19970107T180000Z", uid=f"s{n}") for n in range(60)]
+    found = reading.read(calendar(*series, walk()), BERLIN, NOW, {"other": []})
+    assert found.years <= reading.MOST_YEARS + moments.AGE + 1
+    assert [entry.uid for entry in found.entries] == ["walk"]
+    assert found.unfit[-1][1] == reading.MORE
+
+
+def test_series_that_have_ended_leave_room_for_the_others() -> None:
+    ended = [walk("RRULE:FREQ=DAILY;UNTIL=20260101", start=":19970107T180000Z", uid=f"s{n}") for n in range(300)]
+    found = reading.read(calendar(*ended, walk("RRULE:FREQ=WEEKLY;COUNT=3")), BERLIN, NOW, {"other": []})
+    assert (found.over, [len(entry.dates) for entry in found.entries]) == (300, [3])
 
 
 @pytest.mark.parametrize(

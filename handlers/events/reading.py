@@ -30,6 +30,9 @@ MOST_ENTRIES = 50
 MOST_DATES = 500
 """How many dates they have together."""
 
+MOST_YEARS = 500
+"""How many years of the calendar are searched for them, all series together: rules are what a file can cost most by."""
+
 ENDLESS = timedelta(days=366)
 """How far ahead a series without an end is taken."""
 
@@ -72,13 +75,24 @@ class Unfit(Exception):
 class Contents:
     """What a file holds: what can be taken, what cannot and why, and how many events that are over.
 
-    ``cut`` are the titles of series that go on longer than is taken.
+    ``cut`` are the titles of series that go on longer than is taken. ``dates`` is how many dates have been made, and
+    ``years`` how many years have been searched for them.
     """
 
     entries: list[Entry] = field(default_factory=list)
     unfit: list[tuple[str, Text]] = field(default_factory=list)
     cut: list[str] = field(default_factory=list)
     over: int = 0
+    dates: int = 0
+    years: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more dates are searched for."""
+        return len(self.entries) >= MOST_ENTRIES or self.dates > MOST_DATES or self.years >= MOST_YEARS
+
+
+MORE = T("more than fits: {n} events, {dates} dates", n=MOST_ENTRIES, dates=MOST_DATES)
 
 
 def read(content: bytes, zone: ZoneInfo, now: datetime, topics: Mapping[str, Sequence[str]]) -> Contents:
@@ -89,16 +103,14 @@ def read(content: bytes, zone: ZoneInfo, now: datetime, topics: Mapping[str, Seq
     found = Contents()
     masters: dict[str, Component] = {}
     others: dict[str, list[Component]] = {}
-    for component in _components(text):
-        uid = _uid(component)
+    for uid, component in _components(text):
         if "RECURRENCE-ID" in component:
             others.setdefault(uid, []).append(component)
         elif uid not in masters or _sequence(component) >= _sequence(masters[uid]):
             masters[uid] = component
     for uid, changes in others.items():
-        if uid not in masters:  # single dates of a series that is not here
+        if uid not in masters:  # single dates of a series that is told elsewhere
             masters[uid] = changes[-1]
-    dates = 0
     for uid, master in masters.items():
         title = _line(master, "SUMMARY", LONGEST_TITLE)
         try:
@@ -106,17 +118,19 @@ def read(content: bytes, zone: ZoneInfo, now: datetime, topics: Mapping[str, Seq
             if entry is None:
                 found.over += 1
                 continue
-            dates += len(entry.dates)
-            if len(found.entries) >= MOST_ENTRIES or dates > MOST_DATES:
-                raise Unfit(T("more than fits: {n} events, {dates} dates", n=MOST_ENTRIES, dates=MOST_DATES))
+            found.dates += len(entry.dates)
+            if len(found.entries) >= MOST_ENTRIES or found.dates > MOST_DATES:
+                raise Unfit(MORE)
             found.entries.append(entry)
         except Unfit as unfit:
             found.unfit.append((title, unfit.reason))
+        except Exception:  # the library raises all kinds, only when what it could not read is looked at
+            found.unfit.append((title, T("has something that I cannot read")))
     return found
 
 
-def _components(text: str) -> "Iterator[Component]":
-    """The VEVENTs directly in the calendar, one after the other, each with its useful lines only."""
+def _components(text: str) -> "Iterator[tuple[str, Component]]":
+    """The VEVENTs directly in the calendar, one after the other, each with its UID and its useful lines only."""
     depth, useful = 0, False
     lines: list[str] | None = None
     for line in re.split(r"\r\n|\r|\n", text):
@@ -127,7 +141,7 @@ def _components(text: str) -> "Iterator[Component]":
                 lines = []
         elif name.startswith("END:"):
             if depth == 2 and lines is not None and (component := _component(lines)) is not None:
-                yield component
+                yield _uid(component, lines), component
             if depth == 2:
                 lines = None
             depth = max(0, depth - 1)
@@ -166,13 +180,19 @@ def _entry(
     if _line(master, "CLASS", 20).upper() in ("PRIVATE", "CONFIDENTIAL"):
         raise Unfit(T("is marked as private"))
     begins, minutes = _times(master, zone)
+    if begins - now > FURTHEST:
+        raise Unfit(T("is more than three years away"))
     cancelled = _cancelled(master)
     dates: list[Date] = []
     rule, clock = None, _clock(begins, zone)
     first = begins.astimezone(clock).replace(tzinfo=None)
     if "RDATE" in master:
         raise Unfit(T("has dates outside of its rule"))
-    if "RRULE" not in master:
+    part = "RECURRENCE-ID" in master
+    if part:
+        said = {"title": said["title"]}
+        dates = _singly(others, zone, now, said)
+    elif "RRULE" not in master:
         dates = [_date(first, clock, minutes, zone, cancelled)]
     else:
         rule, walls = _series(master, first, clock, now, found, said["title"])
@@ -195,6 +215,7 @@ def _entry(
         rule=rule,
         zone=str(clock),
         first=stored(first),
+        part=part,
     )
 
 
@@ -216,11 +237,30 @@ def _with(
         for day in _days(other, "RECURRENCE-ID", clock):
             if (planned := by_day.get(day.isoformat())) is None:
                 continue
-            begins, minutes = _times(other, zone)
-            local = begins.astimezone(zone).replace(tzinfo=None)
-            words = {name: value for name, value in _words(other).items() if value and value != said[name]}
-            by_day[day.isoformat()] = Date(planned.on, stored(local), minutes, _cancelled(other), words)
+            by_day[day.isoformat()] = _otherwise(other, planned.on, zone, said)
     return list(by_day.values())
+
+
+def _singly(others: "Sequence[Component]", zone: ZoneInfo, now: datetime, said: Mapping[str, str]) -> list[Date]:
+    """Single dates of a series of which nothing else is said; it goes by the clock that they go by."""
+    by_day: dict[date, Date] = {}
+    for other in sorted(others, key=_sequence):
+        begins, _ = _times(other, zone)
+        if begins - now > FURTHEST:
+            raise Unfit(T("is more than three years away"))
+        clock = _clock(begins, zone)
+        for day in _days(other, "RECURRENCE-ID", clock):
+            on = datetime.combine(day, begins.astimezone(clock).time())
+            by_day[day] = _otherwise(other, stored(on), zone, said)
+    return sorted(by_day.values(), key=lambda each: each.wall)
+
+
+def _otherwise(other: "Component", on: str, zone: ZoneInfo, said: Mapping[str, str]) -> Date:
+    """The date of a series that this component tells by itself."""
+    begins, minutes = _times(other, zone)
+    local = begins.astimezone(zone).replace(tzinfo=None)
+    words = {name: value for name, value in _words(other).items() if value and value != said.get(name)}
+    return Date(on, stored(local), minutes, _cancelled(other), words)
 
 
 # -- the rule -----------------------------------------------------------------------------------------------
@@ -245,16 +285,22 @@ def _series(
     )
     if len(rule) > LONGEST_RULE:
         raise Unfit(T("comes again by a rule that I do not know"))
-    ends = min(_end(parts, clock), max(first, local) + moments.LONGEST_SERIES - timedelta(days=1))
-    if not parts.keys() & {"COUNT", "UNTIL"}:
+    last = _end(parts, clock)
+    if last <= local - timedelta(days=1):
+        return rule, []
+    if found.is_full:
+        raise Unfit(MORE)
+    ends = min(last, max(first, local) + moments.LONGEST_SERIES - timedelta(days=1))
+    if "COUNT" not in parts and last.year == 9999:
         ends = min(ends, max(first, local) + ENDLESS)
     count = int(parts["COUNT"][0]) if "COUNT" in parts else None
     walls: list[datetime] = []
-    number = -1
+    number, years = -1, 0
     try:
         for number, wall in enumerate(moments.walls(rule, first)):
+            years = wall.year - first.year
             if (count is not None and number >= count) or wall > ends:
-                if wall <= _end(parts, clock) and (count is None or number < count):
+                if wall <= last and (count is None or number < count):
                     found.cut.append(title)
                 break
             if wall <= local - timedelta(days=1):
@@ -263,8 +309,12 @@ def _series(
                 found.cut.append(title)
                 break
             walls.append(wall)
-    except (ValueError, OverflowError):
+        else:
+            years = moments.AGE
+    except (ValueError, OverflowError, IndexError):
         raise Unfit(T("comes again by a rule that I do not know")) from None
+    finally:
+        found.years += 1 + years
     if number < 0:
         raise Unfit(T("never takes place"))
     return f"{rule};COUNT={len(walls)}", walls
@@ -325,6 +375,8 @@ def _times(component: "Component", zone: ZoneInfo) -> tuple[datetime, int]:
         raise Unfit(T("has a time that I cannot read")) from None
     if minutes < 0:
         raise Unfit(T("ends before it begins"))
+    if begins.year < 1000:
+        raise Unfit(T("began too long ago"))
     if minutes > LONGEST or begins.year > 9000:
         raise Unfit(T("lasts too long, or is too far away"))
     return begins, max(1, minutes)
@@ -343,7 +395,13 @@ def _aware(value: Any, zone: ZoneInfo) -> datetime:
 
 
 def _naive(moment: datetime, clock: ZoneInfo) -> datetime:
-    return moment if moment.tzinfo is None else moment.astimezone(clock).replace(tzinfo=None)
+    """A wall time on this clock; at the ends of all calendars (“until 9999”) as it is written."""
+    if moment.tzinfo is None:
+        return moment
+    try:
+        return moment.astimezone(clock).replace(tzinfo=None)
+    except OverflowError:
+        return moment.replace(tzinfo=None)
 
 
 def _clock(begins: datetime, zone: ZoneInfo) -> ZoneInfo:
@@ -403,10 +461,10 @@ def _sequence(component: "Component") -> int:
         return 0
 
 
-def _uid(component: "Component") -> str:
+def _uid(component: "Component", lines: Sequence[str]) -> str:
     """What the calendar calls it; made of what it says where it does not."""
     uid = _text(component, "UID").strip()
     if 1 <= len(uid) <= LONGEST_UID:
         return uid
-    told = uid or "\n".join(component.to_ical().decode(errors="replace").splitlines())
+    told = uid or "\n".join(lines)
     return f"{hashlib.sha256(told.encode()).hexdigest()[:40]}@labbot"

@@ -31,7 +31,8 @@ class Date:
 class Entry:
     """What another calendar says of an event, or of a series (``rule``, from ``first`` on, on the clock of ``zone``).
 
-    ``uid`` and ``sequence`` are that calendar's (RFC 5545, 3.8.4.7 and 3.8.7.4).
+    ``uid`` and ``sequence`` are that calendar's (RFC 5545, 3.8.4.7 and 3.8.7.4). A ``part`` says nothing of a series
+    but what becomes of these single dates of it (3.8.4.4).
     """
 
     uid: str
@@ -43,6 +44,7 @@ class Entry:
     rule: str | None = None
     zone: str = "UTC"
     first: str = ""
+    part: bool = False
 
     @classmethod
     def stored(cls, kept: Mapping[str, Any]) -> Self:
@@ -80,11 +82,14 @@ def compare(session: Session, entry: Entry, now: datetime) -> Step:
     Dates of a series are told apart by their day, so that one that begins at another hour is the same event.
     """
     known = _known(session, entry)
+    if entry.part:
+        days = {date.on[:10] for date in entry.dates}
+        known = {day: event for day, event in known.items() if day in days}
     step = Step(entry, known=list(known.values()))
     if any(event.source is not None and event.source > entry.sequence for event in step.known):
         step.older = True
         return step
-    alone = entry.rule is None and len(step.known) == 1 and step.known[0].series_id is None
+    alone = entry.rule is None and not entry.part and len(step.known) == 1 and step.known[0].series_id is None
     for date in entry.dates:
         key = next(iter(known)) if alone else date.on[:10]
         event = known.pop(key, None)
@@ -104,9 +109,15 @@ def compare(session: Session, entry: Entry, now: datetime) -> Step:
 def _known(session: Session, entry: Entry) -> dict[str, Event]:
     """The events that this entry is about, by the day on which their series has them."""
     series = select(col(Series.id)).where(Series.uid == entry.uid)
-    mine = (col(Event.uid) == entry.uid) | col(Event.series_id).in_(series)
+    uids = [entry.uid, *(_single(entry, date) for date in entry.dates)]
+    mine = col(Event.uid).in_(uids) | col(Event.series_id).in_(series)
     events = session.exec(select(Event).where(mine).order_by(col(Event.id))).all()
     return {(event.occurrence or event.wall)[:10]: event for event in events}
+
+
+def _single(entry: Entry, date: Date) -> str:
+    """The UID of a single date whose series is not here."""
+    return f"{entry.uid}/{date.on[:10]}"
 
 
 def _differs(event: Event, entry: Entry, date: Date) -> bool:
@@ -145,11 +156,11 @@ def carry_out(
                 done.said_otherwise.append(event)
         series = _series(session, entry)
         made = [_make(session, entry, date, series, author_id, locale, zone, now) for date in step.new]
-        for event, on in _places(step):
+        for event, on in [] if entry.part else _places(step):
             event.occurrence = on if series is not None else None
             event.series_id = None if series is None else series.id
         for event in [*made, *step.known]:
-            event.source = entry.sequence
+            event.source = event.source if entry.part else entry.sequence  # the series' own may be lower
             event.sequence = max(event.sequence, entry.sequence)
             session.add(event)
         session.flush()
@@ -167,9 +178,9 @@ def _places(step: Step) -> list[tuple[Event, str]]:
 
 def _series(session: Session, entry: Entry) -> Series | None:
     """The series of an entry as it is from now on."""
-    if entry.rule is None:
-        return None
     found = session.exec(select(Series).where(Series.uid == entry.uid)).first()
+    if entry.rule is None:
+        return found if entry.part else None
     series = found or Series(uid=entry.uid, rule="", wall="", zone="", minutes=0)
     series.rule, series.wall, series.zone, series.minutes = entry.rule, entry.first, entry.zone, entry.minutes
     session.add(series)
@@ -197,6 +208,6 @@ def _make(
         author_id,
         now,
         series_id=None if series is None else series.id,
-        occurrence=None if series is None else stored(datetime.fromisoformat(date.on)),
-        uid=entry.uid if series is None else None,
+        occurrence=stored(datetime.fromisoformat(date.on)) if series is not None or entry.part else None,
+        uid=None if series is not None else _single(entry, date) if entry.part else entry.uid,
     )

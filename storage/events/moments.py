@@ -77,14 +77,17 @@ def occurrences(rule: str, first: datetime) -> list[datetime]:
     return found
 
 
-AGES = 19 * 400
+AGE = 400
+"""After so many years the calendar repeats itself, weekdays included."""
+
+AGES = 19 * AGE
 
 
 def walls(rule: str, first: datetime) -> Iterator[datetime]:
     """The wall times of a rule, one after the other, as long as there are any. Raises ``ValueError``.
 
-    dateutil looks for the next one until the year 9999, seconds long for “30 February”. The calendar repeats every
-    400 years, weekdays included: counted as near to that end as possible, it looks for 400 years at most.
+    dateutil looks for the next one until the year 9999, seconds long for “30 February”. Counted as near to that end as
+    possible, it looks for one ``AGE`` at most.
     """
     later = re.sub(r"UNTIL=(\d{4})", lambda year: f"UNTIL={min(int(year[1]) + AGES, 9999)}", rule)
     for wall in rrulestr(later, dtstart=first.replace(year=first.year + AGES)):
