@@ -1,6 +1,9 @@
 """Which calls are given up as lost, and that a stall of everything gives up none."""
 
 import asyncio
+import time
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -11,15 +14,16 @@ class Line:
     """Calls side by side, answered by hand."""
 
     def __init__(self, least: float = 0.0) -> None:
-        self.loss = Loss(least)
+        self.now = time.monotonic()
+        self.loss = Loss(least, lambda: self.now)
         self.answers: list[asyncio.Future[bytes]] = []
         self.calls: list[asyncio.Task[bytes]] = []
 
-    async def begins(self, number: int = 1) -> None:
+    async def begins(self, number: int = 1, connected: asyncio.Event | None = None) -> None:
         for _ in range(number):
             answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
             self.answers.append(answer)
-            self.calls.append(asyncio.create_task(self.loss.watch(_waiting(answer))))
+            self.calls.append(asyncio.create_task(self.loss.watch(partial(_exchange, answer, connected))))
             await settled()
 
     async def answers_to(self, *calls: int) -> None:
@@ -31,7 +35,12 @@ class Line:
         return [at for at, call in enumerate(self.calls) if call.done() and call.exception() is not None]
 
 
-async def _waiting(answer: asyncio.Future[bytes]) -> bytes:
+async def _exchange(
+    answer: asyncio.Future[bytes], connected: asyncio.Event | None, written: Callable[[], None]
+) -> bytes:
+    if connected is not None:
+        await connected.wait()
+    written()
     return await answer
 
 
@@ -51,6 +60,22 @@ async def test_a_call_is_lost_when_three_that_began_later_have_been_answered() -
     assert line.lost() == [0]
     assert isinstance(line.calls[0].exception(), TimeoutError)
     assert [await call for call in line.calls[1:]] == [b"1", b"2", b"3"]
+
+
+@pytest.mark.asyncio
+async def test_what_waits_for_a_connection_is_not_overtaken_before_it_is_written() -> None:
+    line, connected = Line(), asyncio.Event()
+    await line.begins(connected=connected)
+    await line.begins(2 * OVERTAKEN)
+    await line.answers_to(*range(1, 1 + OVERTAKEN))
+    assert line.lost() == []
+    connected.set()  # and what was written before it says nothing about it
+    await settled()
+    await line.answers_to(*range(1 + OVERTAKEN, 1 + 2 * OVERTAKEN))
+    assert line.lost() == []
+    await line.begins(OVERTAKEN)
+    await line.answers_to(*range(1 + 2 * OVERTAKEN, 1 + 3 * OVERTAKEN))
+    assert line.lost() == [0]
 
 
 @pytest.mark.asyncio
@@ -86,10 +111,9 @@ async def test_an_answer_that_comes_after_all_makes_it_more_patient() -> None:
     await line.begins(1 + OVERTAKEN)
     await line.answers_to(1, 2, 3)
     assert line.lost() == [0]
-    before = line.loss.patience
+    line.now += 5
     await line.answers_to(0)
-    assert line.loss.patience > before
-    assert line.loss.patience >= TWICE * 1e-6
+    assert line.loss.patience == TWICE * 5
 
 
 @pytest.mark.asyncio
