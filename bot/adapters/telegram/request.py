@@ -26,8 +26,9 @@ TRANSFER_TIMEOUT = 300.0
 IDLE = 15.0
 """Seconds an unused connection is kept: less than Telegram keeps it, or a message is written to a closed one."""
 
-SAYING = ("send", "edit")
-"""How methods begin that say something. Only these are compared: others may be answered while they all stall."""
+SAYING = "send"
+"""How methods begin that say something new. Only these are compared: others may be answered while they all stall. An
+edit is never given up: it can wait, and what was given up could be applied after a newer one."""
 
 JSON_HEADERS = {"Content-Type": "application/json"}
 
