@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from bot.adapters.telegram.loss import LISTENED, OVERTAKEN, TWICE, Loss
+from bot.adapters.telegram.loss import FADING, LISTENED, OVERTAKEN, TWICE, Loss
 
 
 class Line:
@@ -114,6 +114,19 @@ async def test_an_answer_that_comes_after_all_makes_it_more_patient() -> None:
     line.now += 5
     await line.answers_to(0)
     assert line.loss.patience == TWICE * 5
+
+
+@pytest.mark.asyncio
+async def test_how_slow_an_answer_can_be_is_forgotten_by_time_however_many_come_fast() -> None:
+    line = Line()
+    await line.begins()
+    line.now += 4
+    await line.answers_to(0)
+    await line.begins(3000)
+    await line.answers_to(*range(1, 3001))
+    assert line.loss.patience == TWICE * 4
+    line.now += FADING
+    assert line.loss.patience == TWICE * 2
 
 
 @pytest.mark.asyncio

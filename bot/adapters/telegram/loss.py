@@ -1,6 +1,7 @@
 """Calls that will never be answered, known by those that overtake them."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -18,8 +19,9 @@ TWICE = 2
 """A call has this many times what the slowest answer of late took; as RACK's window, it grows by what came late after
 all (RFC 8985, 3.3.2)."""
 
-FADING = 0.9995
-"""What remains of the slowest answer with each further one: half of it after some 1,400."""
+FADING = 600.0
+"""Seconds in which half of the slowest answer is forgotten. By time, not by answers: a chat that is slow once in a
+while is slow in a busy hour, too."""
 
 LISTENED = 32
 """To so many calls that are given up the bot goes on listening, to learn how late an answer can be."""
@@ -48,12 +50,14 @@ class Loss:
         self._open: dict[int, _Call] = {}
         self._written = 0
         self._slowest = 0.0
+        self._slowest_at = 0.0
         self._listening: set[asyncio.Task[Any]] = set()
 
     @property
     def patience(self) -> float:
         """Seconds after which an overtaken call is lost."""
-        return max(self._least, TWICE * self._slowest)
+        faded = self._slowest * math.exp2((self._slowest_at - self._clock()) / FADING)
+        return max(self._least, TWICE * faded)
 
     async def watch(self, exchange: Exchange) -> bytes:
         """What the exchange brings. Raises ``TimeoutError`` when it is lost; whatever it raises itself is no answer.
@@ -92,7 +96,9 @@ class Loss:
             task.cancel()
 
     def _answered(self, call: _Call) -> None:
-        self._slowest = max(self._clock() - call.begun, self._slowest * FADING)
+        now = self._clock()
+        if TWICE * (now - call.begun) > self.patience:
+            self._slowest, self._slowest_at = now - call.begun, now
 
     def _overtake(self, turn: int) -> None:
         for other, call in self._open.items():
