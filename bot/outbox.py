@@ -239,7 +239,6 @@ class Outbox:
                 await self._insist(_ending(row.chat_id, error.reason))
                 lane.rows.clear()
             return Outcome(row.id, row.version, outbox.UNDELIVERABLE, error=error.reason)
-        lane.failures = 0
         self.pacer.accepted()
         self.metrics.deliveries(self.adapter.name, "sent" if row.external is None else "edited").inc()
         self.metrics.delivery_seconds.observe(max(0.0, (self.time.now() - row.queued_at).total_seconds()))
@@ -372,8 +371,10 @@ class Outbox:
         self._flying[lane.bulk] -= 1
         if outcome.state == outbox.PENDING:
             lane.rows.clear()  # it may be wanted otherwise by the time it is tried again
-        elif lane.rows:
-            lane.rows.popleft()
+        else:
+            lane.failures = 0  # however it has ended: the next one has its own tries
+            if lane.rows:
+                lane.rows.popleft()
         if not lane.rows and outcome.state != outbox.PENDING:
             del self._lanes[row.chat_id]
             self._more = {False: True, True: True}  # of either class, what came while the chat was busy

@@ -491,12 +491,16 @@ def chats_of(connection: Connection, account_id: int) -> list[int]:
     return list(connection.execute(select(chat_table.c.id).where(chat_table.c.account_id == account_id)).scalars())
 
 
-def home_of(person: Any) -> ScalarSelect[int]:
-    """The id of the one private chat in which a person (a column) is told things, as a part of a query."""
+def home_of(person: Any, adapters: Iterable[str]) -> ScalarSelect[int]:
+    """The id of the one private chat, on one of these messengers, in which a person (a column) is told things, as a
+    part of a query.
+    """
+    # As an expression, or SQLite would go through all chats of a messenger.
+    adapter = chat_table.c.adapter.concat("")
     return (
         select(chat_table.c.id)
         .join(_account, _account.c.id == chat_table.c.account_id)
-        .where(_account.c.person_id == person, chat_table.c.private, chat_table.c.active)
+        .where(_account.c.person_id == person, chat_table.c.private, chat_table.c.active, adapter.in_(list(adapters)))
         .order_by(*_HOME_FIRST)
         .limit(1)
         .correlate_except(chat_table, _account)

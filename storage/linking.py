@@ -13,6 +13,7 @@ from sqlmodel import Field, Session, SQLModel, col
 from storage import people
 from storage.announcements import merging
 from storage.announcements.asking import Question
+from storage.announcements.ledger import Delivery
 from storage.announcements.subscribing import Subscription
 from storage.conversation import Chat, Dialog, Failed, table_of
 from storage.engine import session_in
@@ -477,7 +478,8 @@ def unlink(session: Session, account_id: int, person_id: int, now: datetime) -> 
     session.add_all([person, new, parts.leaving, *parts.staying])
     _drop(session, person_id)
     chats = select(col(Chat.id)).where(col(Chat.account_id) == account_id)
-    for table in (Dialog, Outbox):  # what is open in its private chats is still a question to it
+    # What is open in its private chats is still a question to it, and what was sent there was sent to it.
+    for table in (Dialog, Outbox, Delivery):
         asked = update(table).where(col(table.person_id) == person_id, col(table.chat_id).in_(chats))
         session.execute(asked.values(person_id=new_id), execution_options={"synchronize_session": False})
     if parts.leaving.adapter not in {account.adapter for account in parts.staying}:

@@ -79,6 +79,28 @@ async def test_a_poll_is_voted_on_from_every_copy_by_those_who_may(lab: Communit
     assert not any("Tue" in seen.html for seen in ben.screen[before:])
 
 
+async def test_a_poll_for_some_rooms_only_does_not_go_along_since_its_link_lets_in_whoever_has_it(
+    lab: Community,
+) -> None:
+    await crowd(lab, "ada")
+    olga = await lab.organiser("olga")
+
+    def ask(session: Session) -> None:
+        for question, who in (("For these rooms?", Audience.ROOMS), ("For all?", Audience.LAB)):
+            asking.ask(
+                session.connection(), asking.Draft(question, ("A", "B"), audience=who), 1, lab.time.now(), BERLIN
+            )
+        session.commit()
+
+    await lab.read(ask)
+    await olga.says("/announce Have your say")
+    await olga.presses("Add an idea")
+    await olga.presses("A poll")
+    assert olga.choices == ["#2 For all?", "Cancel"]
+    await olga.says("#1")
+    assert olga.sees == "Poll #1 is only for the rooms where it stands, so it cannot go along. Which one?"
+
+
 async def test_what_goes_along_counts_as_words(lab: Community) -> None:
     olga = await lab.organiser("olga")
     number = await announces(olga, LINE)

@@ -13,12 +13,14 @@ from sqlmodel import Session, SQLModel, col, select, update
 from bot.adapters.memory import UNLIMITED, Memory
 from bot.config import Settings
 from storage import erasure, ideas, linking, people
+from storage.announcements.ledger import Delivery
 from storage.conversation import Chat, Dialog
 from storage.engine import Storage, session_in
 from storage.ideas import Idea
 from storage.linking import Link, Over, WrongCode
 from storage.people import Account, Attempt, Person, Role
 from tests.conftest import SETTLES, Community, ManualTime, Resident
+from tests.test_announcements import rests, sent
 
 NOW = ManualTime().now()
 OVER = "This request is over. Nothing was linked by it. /link begins anew."
@@ -742,6 +744,22 @@ async def test_an_open_question_in_the_leaving_accounts_chat_stays_its_own(
     await anna.presses("Part them")
     [dialog] = await networks.read(lambda db: db.exec(select(Dialog)).all())
     assert dialog.person_id == (await person_of(networks, anni)).id
+
+
+async def test_what_was_announced_in_the_leaving_accounts_chat_was_announced_to_it(
+    networks: Community, anna: Resident, anni: Resident
+) -> None:
+    await linked(anna, anni)
+    await anni.says("/help")
+    olga = await networks.organiser("olga")
+    await sent(networks, olga)
+    await rests(networks)
+    await anna.says("/me")
+    await anna.presses("Unlink an account")
+    await anna.presses("Other")
+    await anna.presses("Part them")
+    query = select(Delivery.person_id).where(Delivery.adapter == "other")
+    assert await networks.read(lambda db: db.exec(query).all()) == [(await person_of(networks, anni)).id]
 
 
 # -- export and erasure -------------------------------------------------------------------------------------

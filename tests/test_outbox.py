@@ -17,7 +17,7 @@ from sqlmodel import Session
 from bot.adapters.memory import UNLIMITED, Chat, Memory, Seen
 from bot.config import Settings
 from bot.metrics import Metrics
-from bot.outbox import AHEAD, Outbox
+from bot.outbox import AHEAD, MOST_TRIES, Outbox
 from bot.pacer import REFUSED
 from bot.port import Limits, Rendered, RetryLater, Sent, Undeliverable
 from bot.types import ChatRef, File, MessageRef
@@ -343,6 +343,15 @@ async def test_the_wait_between_two_tries_does_not_grow_without_end(post: Post) 
         await post.rests()
     times = [at for at, _ in post.messenger.asked]
     assert max(later - earlier for earlier, later in pairwise(times)) <= 61
+
+
+async def test_after_a_message_that_fails_again_and_again_the_next_of_its_chat_has_all_its_tries(post: Post) -> None:
+    anna = await post.chat("anna")
+    post.messenger.faults.extend([RetryLater(0, "it breaks on this one")] * (MOST_TRIES + 2))
+    async with post.delivering():
+        bad, fine = await post.queue(anna, "bad", "fine")
+        await post.rests()
+    assert await post.states([bad, fine]) == [UNDELIVERABLE, DELIVERED]
 
 
 async def test_a_chat_that_asks_for_a_pause_gets_it_and_others_go_on(post: Post) -> None:

@@ -2,10 +2,12 @@
 
 from sqlmodel import Session, select
 
+from storage.announcements import audience
+from storage.announcements.writing import EVERYBODY
 from storage.conversation import Chat
 from storage.people import Account
 from tests.conftest import Community, Resident
-from tests.test_announcements import copies, rests, sent
+from tests.test_announcements import copies, ledger_of, rests, sent
 from tests.test_linking import linked
 
 
@@ -56,6 +58,38 @@ async def test_who_blocks_the_bot_where_they_want_to_be_told_is_told_elsewhere(n
     await sent(lab, olga)
     await rests(lab)
     assert len(copies(there, "Big news")) == 1
+
+
+async def test_what_waits_goes_to_the_other_account_when_the_chat_is_gone_meanwhile(networks: Community) -> None:
+    lab = networks
+    here, there = await both(lab)
+    await there.says("/topics")
+    await there.presses("Quiet hours")
+    await there.says("9-12")
+    await there.says("/topics")
+    await there.presses("Where you write to me")
+    await there.presses("Memory, since")
+    olga = await lab.organiser("olga")
+    await sent(lab, olga)
+    await rests(lab)
+    await lab.read(lambda session: deactivated(session, here))
+    await lab.later(3 * 3600)
+    await rests(lab, 60)
+    assert len(copies(there, "Big news")) == 1
+    assert await ledger_of(lab) == {"delivered": 2}
+
+
+async def test_an_account_on_a_messenger_that_is_switched_off_is_no_place_to_be_told(networks: Community) -> None:
+    lab = networks
+    _, there = await both(lab)
+    await there.says("/topics")
+    await there.presses("Where you write to me")
+    await there.presses("Memory, since")
+    sizes = [
+        await lab.read(lambda session, on=on: audience.size(session, EVERYBODY, on).chats)
+        for on in (("memory", "other"), ("other",))
+    ]
+    assert sizes == [{"memory": 1}, {"other": 1}]
 
 
 def deactivated(session: Session, who: Resident) -> None:

@@ -92,7 +92,7 @@ def ask_group(turn: Turn, announcement: Announcement) -> None:
 
 
 def _label(turn: Turn, one: str) -> Text:
-    size = size_of(audience.size(turn.db, one))
+    size = size_of(audience.size(turn.db, one, turn.lab.limits))
     return T("{audience} ({size})", audience=audience_of(turn, one), size=size)
 
 

@@ -81,7 +81,7 @@ def preview(turn: Turn, announcement: Announcement) -> None:
 
 def facts(turn: Turn, announcement: Announcement) -> Text:
     """Whom it reaches, when, in which languages."""
-    size = audience.size(turn.db, announcement.audience)
+    size = audience.size(turn.db, announcement.audience, turn.lab.limits)
     words = turn.lab.catalogues
     written = writing.wordings(turn.db, announcement.number)
     missing = [locale for locale in words if locale not in written]

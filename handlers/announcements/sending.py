@@ -78,7 +78,7 @@ def go_on(turn: Turn, announcement: Announcement) -> None:
     night = wakes_at(now, *NIGHT, zone=turn.lab.catalogues[turn.lab.catalogues.default].zone)
     if announcement.status != Status.SENDING or not (announcement.paused or (announcement.by_day and night)):
         night = None
-        fixed = announcement.status in TAKEN_BACK or audience.fix_some(turn.db, announcement)
+        fixed = announcement.status in TAKEN_BACK or audience.fix_some(turn.db, announcement, turn.lab.limits)
         for adapter, limits in turn.lab.limits.items():
             most = MOST if announcement.status in TAKEN_BACK else round(min(MOST, max(LEAST, limits.rate * AHEAD)))
             most -= 0 if announcement.status == Status.STOPPED else ledger.in_outbox(turn.db, adapter)
@@ -119,6 +119,8 @@ def hand_over(turn: Turn, announcement: Announcement, adapter: str, copies: list
     changes: list[Change] = []
     for one in copies:
         state, due_at = decide(turn, announcement, one)
+        if state == UNREACHABLE and one.state in (WAITING, HELD) and ledger.move(turn.db, one.id, turn.lab.limits):
+            continue  # its reader has another account: there it is looked at next
         if state == LEAVING:
             late = one.state == DELIVERED and one.queued_at is not None and turn.now - one.queued_at > RETRACTABLE
             away[one.locale, late].append(one)

@@ -12,6 +12,7 @@ from storage.events import listing, places
 from storage.events.tables import State
 from storage.events.tables import Status as EventStatus
 from storage.polls import asking
+from storage.polls.tables import Audience
 from storage.polls.tables import Status as PollStatus
 
 IDEA, POLL, EVENT = "idea", "poll", "event"
@@ -58,8 +59,8 @@ def _idea(turn: Turn, number: int) -> Thing | None:
 
 def _poll(turn: Turn, number: int, room: bool) -> Thing | None:
     poll = asking.find(turn.db, number)
-    if poll is None or poll.status != PollStatus.OPEN:
-        return None
+    if poll is None or poll.status != PollStatus.OPEN or poll.audience == Audience.ROOMS:
+        return None  # the link of a poll for some rooms lets in whoever has it: it must reach no other
     title = T("#{number} {question}", number=str(number), question=poll.question)
     lines: list[Text] = [T("<b>#{number} {question}</b>", number=str(number), question=poll.question)]
     if poll.closes_at is not None:
@@ -67,6 +68,17 @@ def _poll(turn: Turn, number: int, room: bool) -> Thing | None:
     # Whoever may vote is asked in the press; from a room its link leads into the private chat, as from its card there.
     vote = Choice(T("Vote"), start=payload(poll)) if room else Choice(T("Vote"), "poll.ballot", (str(number),))
     return Thing(title, Lines(lines), [vote])
+
+
+def refusal(turn: Turn, attached: str) -> Text:
+    """Why ``find`` does not find it."""
+    kind, _, which = attached.partition(":")
+    poll = asking.find(turn.db, int(which)) if kind == POLL and which.isdecimal() and len(which) < 10 else None
+    if poll is not None and poll.status == PollStatus.OPEN:
+        return T(
+            "Poll #{number} is only for the rooms where it stands, so it cannot go along. Which one?", number=which
+        )
+    return T("There is no #{number}, or it is over. Which one?", number=which[:9])
 
 
 def _event(turn: Turn, number: int) -> Thing | None:

@@ -1,6 +1,6 @@
 """Whom an announcement is for: counted before, and fixed once, page by page."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,17 +38,17 @@ class Size:
     chats: dict[str, int] = field(default_factory=dict)
 
 
-def size(session: Session, audience: str) -> Size:
-    """How many an audience has now."""
+def size(session: Session, audience: str, adapters: Collection[str]) -> Size:
+    """How many an audience has now on these messengers."""
     found = Size()
     people = (
         select(chat_table.c.adapter, func.count())
         .select_from(Person)
-        .join(chat_table, chat_table.c.id == home_of(col(Person.id)))
+        .join(chat_table, chat_table.c.id == home_of(col(Person.id), adapters))
         .where(*_people(audience))
         .group_by(chat_table.c.adapter)
     )
-    rooms = select(chat_table.c.adapter, func.count()).where(*_rooms(audience)).group_by(chat_table.c.adapter)
+    rooms = select(chat_table.c.adapter, func.count()).where(*_rooms(audience, adapters)).group_by(chat_table.c.adapter)
     for adapter, number in session.execute(people):
         found.people += number
         found.chats[adapter] = number
@@ -58,8 +58,8 @@ def size(session: Session, audience: str) -> Size:
     return found
 
 
-def fix_some(session: Session, announcement: Announcement) -> bool:
-    """Put the next page of its audience into the ledger. True when it is all there.
+def fix_some(session: Session, announcement: Announcement, adapters: Collection[str]) -> bool:
+    """Put the next page of its audience on these messengers into the ledger. True when it is all there.
 
     Whoever comes after it was sent is no recipient any more: ``until`` is the last person then. The rooms come
     first, since they are few.
@@ -68,7 +68,7 @@ def fix_some(session: Session, announcement: Announcement) -> bool:
     if announcement.until is None:
         announcement.until = session.execute(select(func.max(col(Person.id)))).scalar_one() or 0
         rooms = select(literal(announcement.number), chat_table.c.id, literal(None), chat_table.c.adapter, *_NEW).where(
-            *_rooms(announcement.audience)
+            *_rooms(announcement.audience, adapters)
         )
         announcement.recipients += _into(connection, rooms)
     following = (
@@ -78,7 +78,7 @@ def fix_some(session: Session, announcement: Announcement) -> bool:
     people = (
         select(literal(announcement.number), chat_table.c.id, col(Person.id), chat_table.c.adapter, *_NEW)
         .select_from(Person)
-        .join(chat_table, chat_table.c.id == home_of(col(Person.id)))
+        .join(chat_table, chat_table.c.id == home_of(col(Person.id), adapters))
         .where(col(Person.id) > announcement.reached, col(Person.id) <= upto, *_people(announcement.audience))
     )
     announcement.recipients += _into(connection, people)
@@ -133,12 +133,13 @@ def of_rooms(chats: Sequence[int]) -> str:
     return f"{ROOMS}:{','.join(map(str, sorted(chats)))}"
 
 
-def _rooms(audience: str) -> list[ColumnElement[bool]]:
+def _rooms(audience: str, adapters: Collection[str]) -> list[ColumnElement[bool]]:
     """The rooms of an audience: what is for everybody is for them, too."""
+    reached = and_(chat_table.c.active, chat_table.c.adapter.in_(list(adapters)))
     if listed := chosen(audience):
-        return [chat_table.c.id.in_(listed), chat_table.c.name.is_not(None), chat_table.c.active]
+        return [chat_table.c.id.in_(listed), chat_table.c.name.is_not(None), reached]
     kind, _, which = audience.partition(":")
     topic = {EVERYBODY: GENERAL, ROOMS: GENERAL, TOPIC: which}.get(kind)
     if topic is None:
         return [false()]
-    return [exists().where(col(Hearing.chat_id) == chat_table.c.id, col(Hearing.topic) == topic), chat_table.c.active]
+    return [exists().where(col(Hearing.chat_id) == chat_table.c.id, col(Hearing.topic) == topic), reached]

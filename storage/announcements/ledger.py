@@ -5,16 +5,16 @@ each version of the announcement, so sending, correcting and recalling are the s
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Index, Select, UniqueConstraint, and_, bindparam, false, func, or_, select, update
+from sqlalchemy import Index, Select, UniqueConstraint, and_, bindparam, exists, false, func, or_, select, update
 from sqlmodel import Field, Session, SQLModel, col
 
 from storage.announcements.subscribing import QuietHours, Subscription
 from storage.announcements.writing import Announcement, Status
-from storage.conversation import chat_table, partial, table_of
+from storage.conversation import chat_table, home_of, partial, table_of
 from storage.outbox import DELIVERED as ARRIVED
 from storage.outbox import PENDING, UNSURE, outbox_table
 from storage.people import Person
@@ -126,6 +126,23 @@ def _copies(topic: str) -> Select[Any]:
         .outerjoin(QuietHours, col(QuietHours.person_id) == _d.person_id)
         .outerjoin(Subscription, and_(col(Subscription.person_id) == _d.person_id, col(Subscription.topic) == topic))
     )
+
+
+def move(session: Session, number: int, adapters: Iterable[str]) -> bool:
+    """A waiting copy whose chat is gone goes where else its reader is told things. False when that is nowhere."""
+    other = delivery_table.alias()
+    there = exists().where(other.c.chat_id == chat_table.c.id, other.c.announcement_id == _d.announcement_id)
+    home = (
+        select(chat_table.c.id, chat_table.c.adapter)
+        .select_from(delivery_table)
+        .join(chat_table, chat_table.c.id == home_of(_d.person_id, adapters))
+        .where(_d.id == number, ~there)
+    )
+    found = session.execute(home).first()
+    if found is not None:
+        moved = update(delivery_table).where(_d.id == number).values(chat_id=found.id, adapter=found.adapter)
+        session.connection().execute(moved)
+    return found is not None
 
 
 _CHANGE = (

@@ -272,6 +272,11 @@ def unite(session: Session, gone: int, kept: int) -> None:
     """Two people were one: what either wanted to hear of events, the one hears; they are named if both wanted it."""
     theirs = session.get(Attendee, gone)
     if theirs is None:
+        only = session.get(Attendee, kept)
+        if only is not None:
+            only.mention = False  # the other account has not agreed to be named
+            session.add(only)
+            session.flush()
         return
     mine = attendee(session, kept)
     mine.news = mine.news or theirs.news

@@ -4,7 +4,7 @@ import asyncio
 import io
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -489,6 +489,33 @@ async def test_a_send_that_others_overtake_is_given_up_once_and_then_has_all_the
     tries = 1
     second = await lost(replace(news, again=True))
     assert second.unsure and second.after >= 5  # by the timeout
+    await bot.close()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("method", ["editMessageText", "sendPhoto"])
+async def test_an_edit_and_a_picture_sent_once_more_have_all_the_time(server: TelegramServer, method: str) -> None:
+    bot = Telegram(server.token, server.url, call_timeout=1.2)
+    ada, ben = server.user(first_name="Ada"), server.user(first_name="Ben")
+    server.start(ada)
+    server.start(ben)
+    chat, other = ChatRef("telegram", str(ada.id)), ChatRef("telegram", str(ben.id))
+    before = (await bot.send(chat, Rendered("hallo"), "1")).message
+    known = Upload("cat.png", "image/png", b"", "photo:known")
+    server.fail(method, "timeout", chat=ada.id)
+    saying: Coroutine[Any, Any, Any] = (
+        bot.send(chat, Rendered("so", upload=known, again=True), "2")
+        if method == "sendPhoto"
+        else bot.edit(before, Rendered("servus"), "2")
+    )
+    begun = asyncio.create_task(saying)
+    await server.wait_for(lambda: server.called(method))
+    for _ in range(3):
+        await bot.send(other, Rendered("hallo"), "3")
+    with pytest.raises(RetryLater) as caught:
+        await begun
+    assert caught.value.unsure
+    assert caught.value.after >= 5  # by the timeout: an edit given up could arrive after a newer one, and stay
     await bot.close()
 
 

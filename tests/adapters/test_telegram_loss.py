@@ -1,25 +1,29 @@
 """Which calls are given up as lost, and that a stall of everything gives up none."""
 
 import asyncio
+import time
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
-from bot.adapters.telegram.loss import LISTENED, OVERTAKEN, TWICE, Loss
+from bot.adapters.telegram.loss import FADING, LISTENED, OVERTAKEN, TWICE, Loss
 
 
 class Line:
     """Calls side by side, answered by hand."""
 
     def __init__(self, least: float = 0.0) -> None:
-        self.loss = Loss(least)
+        self.now = time.monotonic()
+        self.loss = Loss(least, lambda: self.now)
         self.answers: list[asyncio.Future[bytes]] = []
         self.calls: list[asyncio.Task[bytes]] = []
 
-    async def begins(self, number: int = 1) -> None:
+    async def begins(self, number: int = 1, connected: asyncio.Event | None = None) -> None:
         for _ in range(number):
             answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
             self.answers.append(answer)
-            self.calls.append(asyncio.create_task(self.loss.watch(_waiting(answer))))
+            self.calls.append(asyncio.create_task(self.loss.watch(partial(_exchange, answer, connected))))
             await settled()
 
     async def answers_to(self, *calls: int) -> None:
@@ -31,7 +35,12 @@ class Line:
         return [at for at, call in enumerate(self.calls) if call.done() and call.exception() is not None]
 
 
-async def _waiting(answer: asyncio.Future[bytes]) -> bytes:
+async def _exchange(
+    answer: asyncio.Future[bytes], connected: asyncio.Event | None, written: Callable[[], None]
+) -> bytes:
+    if connected is not None:
+        await connected.wait()
+    written()
     return await answer
 
 
@@ -51,6 +60,22 @@ async def test_a_call_is_lost_when_three_that_began_later_have_been_answered() -
     assert line.lost() == [0]
     assert isinstance(line.calls[0].exception(), TimeoutError)
     assert [await call for call in line.calls[1:]] == [b"1", b"2", b"3"]
+
+
+@pytest.mark.asyncio
+async def test_what_waits_for_a_connection_is_not_overtaken_before_it_is_written() -> None:
+    line, connected = Line(), asyncio.Event()
+    await line.begins(connected=connected)
+    await line.begins(2 * OVERTAKEN)
+    await line.answers_to(*range(1, 1 + OVERTAKEN))
+    assert line.lost() == []
+    connected.set()  # and what was written before it says nothing about it
+    await settled()
+    await line.answers_to(*range(1 + OVERTAKEN, 1 + 2 * OVERTAKEN))
+    assert line.lost() == []
+    await line.begins(OVERTAKEN)
+    await line.answers_to(*range(1 + 2 * OVERTAKEN, 1 + 3 * OVERTAKEN))
+    assert line.lost() == [0]
 
 
 @pytest.mark.asyncio
@@ -86,10 +111,22 @@ async def test_an_answer_that_comes_after_all_makes_it_more_patient() -> None:
     await line.begins(1 + OVERTAKEN)
     await line.answers_to(1, 2, 3)
     assert line.lost() == [0]
-    before = line.loss.patience
+    line.now += 5
     await line.answers_to(0)
-    assert line.loss.patience > before
-    assert line.loss.patience >= TWICE * 1e-6
+    assert line.loss.patience == TWICE * 5
+
+
+@pytest.mark.asyncio
+async def test_how_slow_an_answer_can_be_is_forgotten_by_time_however_many_come_fast() -> None:
+    line = Line()
+    await line.begins()
+    line.now += 4
+    await line.answers_to(0)
+    await line.begins(3000)
+    await line.answers_to(*range(1, 3001))
+    assert line.loss.patience == TWICE * 4
+    line.now += FADING
+    assert line.loss.patience == TWICE * 2
 
 
 @pytest.mark.asyncio

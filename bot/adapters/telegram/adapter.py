@@ -216,18 +216,19 @@ class Telegram:
 
     async def _post(self, chat: ChatRef, message: Rendered, ready: dict[str, Any]) -> Sent:
         if message.upload is not None:
-            return await self._post_file(chat, message.html, message.upload, ready)
+            return await self._post_file(chat, message, message.upload, ready)
         ready = {**ready, "text": message.html, "link_preview_options": {"is_disabled": True}}
         return _sent(chat, await self._request.call("sendMessage", ready, patient=message.again))
 
-    async def _post_file(self, chat: ChatRef, caption: str, upload: Upload, ready: dict[str, Any]) -> Sent:
-        if caption:
-            ready = {**ready, "caption": caption}
+    async def _post_file(self, chat: ChatRef, message: Rendered, upload: Upload, ready: dict[str, Any]) -> Sent:
+        if message.html:
+            ready = {**ready, "caption": message.html}
         kind = file_kind(upload)
         if (before := known_file(upload)) is not None:
             kind, known = before
+            method, again = f"send{kind.title()}", {**ready, kind: known}
             try:
-                return _sent(chat, await self._request.call(f"send{kind.title()}", {**ready, kind: known}), kind)
+                return _sent(chat, await self._request.call(method, again, patient=message.again), kind)
             except BadRequest as error:
                 if not upload.content or not says(error, *FILE_UNKNOWN):
                     raise

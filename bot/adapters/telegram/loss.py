@@ -1,11 +1,16 @@
 """Calls that will never be answered, known by those that overtake them."""
 
 import asyncio
-from collections.abc import Coroutine
+import math
+import time
+from collections.abc import Callable, Coroutine
 from typing import Any
 
+Exchange = Callable[[Callable[[], None]], Coroutine[Any, Any, bytes]]
+"""Makes a call; it calls what it is given when the request is written to its connection."""
+
 OVERTAKEN = 3
-"""So many calls that began later must have been answered: TCP's three duplicate acknowledgements (RFC 5681, 3.2)."""
+"""So many that were written later must have been answered: TCP's three duplicate acknowledgements (RFC 5681, 3.2)."""
 
 LEAST = 0.75
 """Seconds a call has at least, however fast the others are."""
@@ -14,18 +19,20 @@ TWICE = 2
 """A call has this many times what the slowest answer of late took; as RACK's window, it grows by what came late after
 all (RFC 8985, 3.3.2)."""
 
-FADING = 0.9995
-"""What remains of the slowest answer with each further one: half of it after some 1,400."""
+FADING = 600.0
+"""Seconds in which half of the slowest answer is forgotten. By time, not by answers: a chat that is slow once in a
+while is slow in a busy hour, too."""
 
 LISTENED = 32
 """To so many calls that are given up the bot goes on listening, to learn how late an answer can be."""
 
 
 class _Call:
-    __slots__ = ("begun", "deadline", "overtaken")
+    __slots__ = ("begun", "deadline", "overtaken", "turn")
 
-    def __init__(self, begun: float, deadline: asyncio.Timeout) -> None:
-        self.begun = begun
+    def __init__(self, deadline: asyncio.Timeout) -> None:
+        self.turn = 0
+        self.begun = 0.0
         self.deadline = deadline
         self.overtaken = 0
 
@@ -33,45 +40,54 @@ class _Call:
 class Loss:
     """Tells lost answers from late ones, after the loss detection of TCP (RACK, RFC 8985).
 
-    A call is lost when several that began after it have been answered and it takes far longer than any of late. While a
-    whole server stalls, nothing overtakes: then nothing is given up, and so nothing is said twice.
+    A call is lost when several that were written after it have been answered and it takes far longer than any of late.
+    While a whole server stalls, nothing overtakes: then nothing is given up, and so nothing is said twice.
     """
 
-    def __init__(self, least: float = LEAST) -> None:
+    def __init__(self, least: float = LEAST, clock: Callable[[], float] = time.monotonic) -> None:
         self._least = least
+        self._clock = clock  # asyncio's own is the same
         self._open: dict[int, _Call] = {}
-        self._begun = 0
+        self._written = 0
         self._slowest = 0.0
+        self._slowest_at = 0.0
         self._listening: set[asyncio.Task[Any]] = set()
 
     @property
     def patience(self) -> float:
         """Seconds after which an overtaken call is lost."""
-        return max(self._least, TWICE * self._slowest)
+        faded = self._slowest * math.exp2((self._slowest_at - self._clock()) / FADING)
+        return max(self._least, TWICE * faded)
 
-    async def watch(self, exchange: Coroutine[Any, Any, bytes]) -> bytes:
-        """What the exchange brings. Raises ``TimeoutError`` when it is lost; whatever it raises itself is no answer."""
-        clock = asyncio.get_running_loop().time
-        self._begun += 1
-        turn, begun = self._begun, clock()
-        task = asyncio.create_task(exchange)
+    async def watch(self, exchange: Exchange) -> bytes:
+        """What the exchange brings. Raises ``TimeoutError`` when it is lost; whatever it raises itself is no answer.
+
+        Its time begins when it is written: what waits for a connection has not been said, and cannot be lost.
+        """
         deadline = asyncio.timeout(None)
+        call = _Call(deadline)
+
+        def written() -> None:
+            self._written += 1
+            call.turn, call.begun = self._written, self._clock()
+            self._open[call.turn] = call
+
+        task = asyncio.create_task(exchange(written))
         try:
             async with deadline:
-                self._open[turn] = _Call(begun, deadline)
                 await asyncio.wait((task,))
         except TimeoutError:
             if not task.done():
-                self._listen(task, begun)
+                self._listen(task, call)
                 raise
         except asyncio.CancelledError:
             task.cancel()
             raise
         finally:
-            self._open.pop(turn, None)
+            self._open.pop(call.turn, None)
         answer = task.result()
-        self._answered(clock() - begun)
-        self._overtake(turn)
+        self._answered(call)
+        self._overtake(call.turn)
         return answer
 
     def close(self) -> None:
@@ -79,8 +95,10 @@ class Loss:
         for task in self._listening:
             task.cancel()
 
-    def _answered(self, took: float) -> None:
-        self._slowest = max(took, self._slowest * FADING)
+    def _answered(self, call: _Call) -> None:
+        now = self._clock()
+        if TWICE * (now - call.begun) > self.patience:
+            self._slowest, self._slowest_at = now - call.begun, now
 
     def _overtake(self, turn: int) -> None:
         for other, call in self._open.items():
@@ -90,7 +108,7 @@ class Loss:
             if call.overtaken == OVERTAKEN:
                 call.deadline.reschedule(call.begun + self.patience)
 
-    def _listen(self, task: asyncio.Task[bytes], begun: float) -> None:
+    def _listen(self, task: asyncio.Task[bytes], call: _Call) -> None:
         if len(self._listening) >= LISTENED:
             task.cancel()
             return
@@ -98,7 +116,7 @@ class Loss:
         def heard(done: asyncio.Task[bytes]) -> None:
             self._listening.discard(done)
             if not done.cancelled() and done.exception() is None:
-                self._answered(done.get_loop().time() - begun)
+                self._answered(call)
 
         self._listening.add(task)
         task.add_done_callback(heard)

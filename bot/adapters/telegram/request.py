@@ -1,8 +1,10 @@
 """How requests reach Telegram: one aiohttp session, and errors that tell what became of the request."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from http import HTTPStatus
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import aiohttp
@@ -24,8 +26,9 @@ TRANSFER_TIMEOUT = 300.0
 IDLE = 15.0
 """Seconds an unused connection is kept: less than Telegram keeps it, or a message is written to a closed one."""
 
-SAYING = ("send", "edit")
-"""How methods begin that say something. Only these are compared: others may be answered while they all stall."""
+SAYING = "send"
+"""How methods begin that say something new. Only these are compared: others may be answered while they all stall. An
+edit is never given up: it can wait, and what was given up could be applied after a newer one."""
 
 JSON_HEADERS = {"Content-Type": "application/json"}
 
@@ -119,6 +122,8 @@ class Request(BaseRequest):
         self._files = f"{root}/file/bot{token}"
         self._connections = connections + LISTENED if connections else 0
         self._loss = Loss()
+        self._trace = aiohttp.TraceConfig()
+        self._trace.on_request_headers_sent.append(_tell_written)
         self._timeout = timeout
         self._urls: dict[str, URL] = {}
         self._session: aiohttp.ClientSession | None = None
@@ -154,12 +159,11 @@ class Request(BaseRequest):
         url = self._urls.get(method)
         if url is None:
             url = self._urls[method] = URL(f"{self._calls}/{method}")
-        exchange = self._exchange("POST", url, parameters, files)
         if files or patient or not method.startswith(SAYING):
-            payload = await exchange
+            payload = await self._exchange("POST", url, parameters, files)
         else:
             try:
-                payload = await self._loss.watch(exchange)
+                payload = await self._loss.watch(partial(self._exchange, "POST", url, parameters, files))
             except TimeoutError:
                 raise Overtaken("no answer, while others were answered") from None
         try:
@@ -211,7 +215,14 @@ class Request(BaseRequest):
         except (aiohttp.ClientError, OSError) as error:
             raise _fault(error) from None
 
-    async def _exchange(self, method: str, url: URL, parameters: Mapping[str, Any], files: Files | None) -> bytes:
+    async def _exchange(
+        self,
+        method: str,
+        url: URL,
+        parameters: Mapping[str, Any],
+        files: Files | None,
+        written: Callable[[], None] | None = None,
+    ) -> bytes:
         session = self._open()
         try:
             if files:
@@ -220,7 +231,9 @@ class Request(BaseRequest):
                 response = await session.request(method, url, data=form, timeout=timeout, allow_redirects=False)
             else:
                 body = json.dumps(parameters).encode()
-                response = await session.request(method, url, data=body, headers=JSON_HEADERS, allow_redirects=False)
+                response = await session.request(
+                    method, url, data=body, headers=JSON_HEADERS, allow_redirects=False, trace_request_ctx=written
+                )
             # Reading to the end gives the connection back; a failure on the way closes it.
             payload = await response.read()
         except (aiohttp.ClientError, OSError) as error:
@@ -237,8 +250,14 @@ class Request(BaseRequest):
                 connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=IDLE),
                 timeout=aiohttp.ClientTimeout(total=self._timeout, connect=CONNECT_TIMEOUT),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                trace_configs=[self._trace],
             )
         return self._session
+
+
+async def _tell_written(_session: aiohttp.ClientSession, about: SimpleNamespace, _sent: object) -> None:
+    if about.trace_request_ctx is not None:
+        about.trace_request_ctx()
 
 
 def _form(parameters: Mapping[str, Any], files: Files) -> aiohttp.FormData:
