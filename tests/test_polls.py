@@ -78,6 +78,18 @@ async def test_a_poll_in_one_line_stands_in_the_group_at_once_and_counts(lab: Co
     assert await is_true(lab)
 
 
+async def test_a_vote_taken_back_in_private_leaves_the_right_to_vote(lab: Community) -> None:
+    anna, ben = await in_group(lab, "anna", "ben")
+    mine = lab.person("ben")
+    await mine.says("/language en")
+    await anna.says(f"/poll {WHICH} | Tue | Wed")
+    await ben.presses("Tue", the_card(ben))
+    await mine.says("/polls 1")
+    assert await mine.presses("Take my vote back") == "Your vote in #1 is taken back."
+    assert await mine.presses("Wed") == "Your vote in #1: 2. Wed"
+    assert await is_true(lab)
+
+
 async def test_what_a_poll_cannot_be_is_said(lab: Community) -> None:
     [anna] = await in_group(lab, "anna")
     for words, answer in (

@@ -121,6 +121,8 @@ def take(turn: Turn) -> None:
         mirroring.answer(turn.connection, poll.id, turn.person.id, content, voted.at, Source(turn.chat.id, voted.mark))
     except Closed:
         return
+    if content is None:
+        electing.let_in(turn.connection, poll.id, turn.person.id)
     turn.due(turn.now + REFRESH)
     close_if_all_have_voted(turn, poll)
 

@@ -140,6 +140,8 @@ def withdraw(turn: Turn, number: str) -> None:
     else:
         had = voting.withdraw(turn.connection, poll.id, turn.person.id, turn.now)
     if had:
+        if poll.secrecy is not Secrecy.SECRET:  # there they have come by the link, and more is not to be known
+            electing.let_in(turn.connection, poll.id, turn.person.id)
         turn.due(turn.now + REFRESH)
         note(turn, poll, T("Your vote in #{number} is taken back.", number=number))
     else:

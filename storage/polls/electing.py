@@ -74,7 +74,7 @@ _ELECTOR = select(elector_table.c.person_id).where(
 
 
 def let_in(connection: Connection, number: int, person_id: int) -> None:
-    """This person has the poll's link: from now on they may vote."""
+    """This person has the poll's link, or takes back a vote from where it stands: from now on they may vote."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     new = dialect.insert(elector_table).on_conflict_do_nothing()
     connection.execute(new, {"poll_id": number, "person_id": person_id})

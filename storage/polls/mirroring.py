@@ -11,7 +11,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, bindparam, delete, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from storage.polls import voting
+from storage.polls import electing, voting
 from storage.polls.counting import Content
 from storage.polls.tables import answer_table, poll_table
 from storage.polls.voting import Closed, Rules, read, written
@@ -86,6 +86,7 @@ def take_back(connection: Connection, source: Source, now: datetime) -> bool:
     row = connection.execute(_GIVEN, {"chat": source.chat_id, "external": source.external}).first()
     if row is not None and not poll.is_over(now):  # read again: whose it is may have changed before the poll was held
         connection.execute(_DROP, {"ids": [row.id]})
+        electing.let_in(connection, poll.id, row.person_id)
         _settle(connection, poll, row.person_id, _answers(connection, poll, row.person_id), now)
     return True
 

@@ -123,7 +123,10 @@ class PollPlace(SQLModel, table=True):
 
 
 class Elector(SQLModel, table=True):
-    """Somebody who has opened a poll by its link: they were in a group where it stands, and may vote."""
+    """Somebody who may vote, having been in a group where the poll stands: they came by its link, or took a vote back.
+
+    Who takes back a vote in a secret poll is not noted.
+    """
 
     poll_id: int = Field(foreign_key="poll.id", primary_key=True)
     person_id: int = Field(foreign_key="person.id", primary_key=True, index=True)
