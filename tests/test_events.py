@@ -124,6 +124,7 @@ async def test_an_event_is_announced_step_by_step_and_its_day_is_shown_back(lab:
     card = await opens(anna, "1")
     assert "Friday, November 6, 2026, 6:00\u202fPM–9:00\u202fPM" in card.html
     assert "20 places are left" in card.html
+    assert "Language: German." in card.html
     assert "Accessible: step-free" in card.html
 
 

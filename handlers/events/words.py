@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from bot.turn import Turn
-from bot.types import Attachment, Choice, Lines, Message, N, Span, T, Text, Verbatim
+from bot.types import Attachment, Choice, Language, Lines, Message, N, Span, T, Text, Verbatim
 from handlers.ideas.words import topic_of
 from storage.events import listing, moments
 from storage.events.places import Closed, NotOpen, TooMany
@@ -55,7 +55,7 @@ def facts(turn: Turn, event: Event) -> list[Text]:
     parts.append(Lines(head))
     if event.text:
         parts.append(Verbatim(event.text))
-    language = turn.lab.catalogues[turn.lab.catalogues.best(event.locale)].name
+    language = Language(turn.lab.catalogues.best(event.locale))
     more: list[Text] = [
         T("Topic: {topic}. Language: {language}.", topic=topic_of(turn, event.topic), language=language)
     ]
