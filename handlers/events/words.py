@@ -12,6 +12,8 @@ from storage.people import Role
 
 CANCEL = Choice(T("Cancel"), "cancel")
 
+TWICE = T("The clock shows this hour twice that night; the first one is meant.")
+
 ACCESS: dict[str, Text] = {
     "step_free": T("step-free"),
     "induction_loop": T("induction loop"),
@@ -47,7 +49,7 @@ def facts(turn: Turn, event: Event) -> list[Text]:
         parts.append(T("<i>A draft: only organisers see it.</i>"))
     head: list[Text] = [T("<b>#{number} {title}</b>", number=str(event.id), title=event.title), span(event)]
     if moments.is_twice(event.begins, event.clock):
-        head.append(T("The clock shows this hour twice that night; the first one is meant."))
+        head.append(TWICE)
     if event.place:
         head.append(T("Place: {place}", place=event.place))
     if event.link:
