@@ -16,7 +16,7 @@ from babel.messages.pofile import read_po
 from babel.numbers import format_decimal
 from markupsafe import escape
 
-from bot.types import Formatted, Lines, N, Span, T, Text, Verbatim
+from bot.types import Formatted, Language, Lines, N, Span, T, Text, Verbatim
 
 SOURCE_LOCALE = "en"
 _TAG = re.compile(r"<[^>]*>")
@@ -63,6 +63,8 @@ class Catalogue:
                 return text.html if said is _escaped else unescape(_TAG.sub("", text.html))
             case Span():
                 return said(self._span(text))
+            case Language():
+                return said(Locale.parse(text.tag, sep="-").get_display_name(self._babel) or text.tag)
             case Lines():
                 return text.between.join([self._render(part, said) for part in text.parts])
             case _:

@@ -239,6 +239,15 @@ class Span(Text):
         self.short = short
 
 
+class Language(Text):
+    """A language, by its BCP 47 tag, called as its reader's language calls it."""
+
+    __slots__ = ("tag",)
+
+    def __init__(self, tag: str) -> None:
+        self.tag = tag
+
+
 class Verbatim(Text):
     """Somebody's own words: never translated, always escaped."""
 

@@ -66,6 +66,7 @@ async def test_an_event_keeps_its_uid_and_counts_its_changes(lab: Community) -> 
         [before] = entries((await client.get("/calendar.ics")).text)
         await organises(olga, number, "Move")
         await olga.says("6.12. 15:00")
+        await olga.presses("Yes")
         await organises(olga, number, "Cancel the event")
         await olga.presses("Yes, cancel it")
         [after] = entries((await client.get("/calendar.ics")).text)
@@ -83,6 +84,7 @@ async def test_a_series_is_a_rule_with_exceptions(lab: Community) -> None:
     await organises(olga, "3", "Move")
     await olga.presses("Only this one")
     await olga.says("2.12. 19:00")
+    await olga.presses("Yes")
     async with browser(lab) as client:
         master, moved = entries((await client.get("/calendar.ics")).text)
     assert master.uid.value == moved.uid.value

@@ -104,14 +104,18 @@ async def test_an_event_is_announced_step_by_step_and_its_day_is_shown_back(lab:
     await olga.says("/termin")
     await olga.says("Repaircafé")
     await olga.says("30. Februar 18 Uhr")
-    assert "Ich finde in „30. Februar 18 Uhr“ keinen Tag" in olga.sees
-    await olga.says("nächsten Freitag 18–21 Uhr")
+    assert "„30. Februar 18 Uhr“ verstehe ich nicht als Zeit. Schreib es so: 5.12." in olga.sees
+    await olga.says("nächsten Freitag")
+    assert "Und um wie viel Uhr?" in olga.sees
+    await olga.says("18–21")
     assert "Freitag, 6. November 2026, 18:00–21:00" in olga.sees
     await olga.presses("Ja")
     await olga.says("Nordmarkt 1")
     await olga.presses("Weglassen")
     await olga.says("zwanzig")
-    assert olga.sees.startswith("Schreib bitte eine Zahl")
+    assert olga.sees == (
+        "Schreib bitte eine Zahl von 1 bis 100.000, oder 0: Alle können kommen. Mit /abbrechen hörst du auf."
+    )
     assert olga.choices == []  # a number is a number of places here
     await olga.says("20 Plätze")
     await olga.presses("Nachbarschaft")
@@ -124,6 +128,7 @@ async def test_an_event_is_announced_step_by_step_and_its_day_is_shown_back(lab:
     card = await opens(anna, "1")
     assert "Friday, November 6, 2026, 6:00\u202fPM–9:00\u202fPM" in card.html
     assert "20 places are left" in card.html
+    assert "Language: German." in card.html
     assert "Accessible: step-free" in card.html
 
 
@@ -419,7 +424,14 @@ async def test_a_move_is_told_to_all_it_concerns_and_all_cards_follow(lab: Commu
     await comes(anna, number)
     old = await opens(ben, number)
     await organises(olga, number, "Move")
+    await olga.says("every Tuesday 9:00")
+    assert olga.sees == "Only one day and hour fit here, for example: tomorrow 9:00"
+    await olga.says("12.1. 15:00 2027")
     await olga.says("6.12. 15:00–17:00")
+    assert "Is that right?" in olga.sees
+    await lab.later(0)
+    assert "has another time" not in texts(anna)
+    await olga.presses("Yes")
     await lab.later(0)
     assert anna.sees.startswith("“Repair café” has another time:")
     assert "December 6, 2026, 3:00\u202fPM–5:00\u202fPM" in anna.sees
@@ -453,6 +465,7 @@ async def test_a_series_is_changed_here_from_here_on_or_as_a_whole_and_one_is_sk
     await organises(olga, "3", "Move")
     await olga.presses("This one and all that follow")
     await olga.says("1.12. 19:00")
+    await olga.presses("Yes")
     await organises(olga, "2", "Cancel the event")
     await olga.presses("Only this one")
     await olga.presses("Yes, cancel it")

@@ -38,14 +38,15 @@ def take_when(turn: Turn, text: str) -> None:
     if announcement is None:
         return
     try:
-        meant = next_such(turn, text) if HOUR.fullmatch(text.strip()) else facts.understood(turn, text)
+        if HOUR.fullmatch(text.strip()) and turn.data.get("day") is None:
+            meant = next_such(turn, text)
+        else:
+            meant = facts.understood(turn, text, once=True)
     except facts.Wrong as wrong:
-        turn.say(wrong.text)
+        turn.ask(wrong.text, CANCEL, step="announce.when", data={"number": announcement.number, "day": wrong.day})
         return
     at = moments.instant(meant.wall, turn.words.zone)
-    if meant.rule is not None:
-        turn.say(T("It goes out once. At which day and time?"))
-    elif at <= turn.now:
+    if at <= turn.now:
         turn.say(T("{date} is over already. Which other time?", date=at))
     elif at > turn.now + FURTHEST:
         turn.say(T("That is more than a year away. Which other time?"))

@@ -1,11 +1,12 @@
 """An announcement in words: the message its readers get, its audience, and how far it is."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from bot.turn import Turn
-from bot.types import Attachment, Choice, Formatted, Lines, Message, N, T, Text, Verbatim
+from bot.types import Attachment, Choice, Formatted, Language, Lines, Message, N, T, Text, Verbatim
 from handlers.announcements import things
 from handlers.people import messengers
 from handlers.polls.words import GROUPS
@@ -45,7 +46,8 @@ STATES: dict[str, Text] = {
     ledger.DELIVERED: T("delivered"),
     ledger.UNREACHABLE: T("unreachable"),
     ledger.FAILED: T("failed"),
-    ledger.WITHDRAWN: T("not sent or taken back"),
+    ledger.RETRACTED: T("taken back"),
+    ledger.WITHDRAWN: T("not sent"),
 }
 
 
@@ -130,6 +132,9 @@ def progress(turn: Turn, announcement: Announcement, now: datetime) -> Message:
     lines: list[Text] = [T("<b>Announcement {number}</b>: {state}", number=number, state=state)]
     if announcement.status == Status.SCHEDULED and announcement.starts_at is not None:
         lines.append(T("It goes out on {date}.", date=announcement.starts_at))
+    elif announcement.status == Status.RECALLED and announcement.step_at is not None:
+        left = announcement.pending + announcement.delivered
+        lines = [T("<b>Announcement {number}</b>: being taken back, {n} left", number=number, n=left)]
     elif announcement.status == Status.SENDING:
         lines += _moving(announcement, now)
     else:
@@ -164,35 +169,35 @@ def _moving(announcement: Announcement, now: datetime) -> list[Text]:
 
 def report(turn: Turn, announcement: Announcement) -> list[Text]:
     """What has become of its copies: all in all, by messenger and language, and why some have failed."""
-    counts = {
-        ledger.DELIVERED: announcement.delivered,
-        ledger.UNREACHABLE: announcement.unreachable,
-        ledger.FAILED: announcement.failed,
-        ledger.WITHDRAWN: announcement.withdrawn,
-    }
-    lines: list[Text] = [
-        Lines([T("{state}: {n}", state=STATES[state], n=n) for state, n in counts.items() if n], ", ")
-        if announcement.over
-        else T("It has reached nobody.")
-    ]
+    found = ledger.report(turn.db, announcement.number)
+    counts: Counter[str] = Counter()
+    for line in found:
+        counts[line.state] += line.copies
+    states = dict(STATES)
+    if announcement.status == Status.RECALLED:
+        states[ledger.DELIVERED] = T("could not be taken back")
+    lines: list[Text] = []
+    if announcement.over:
+        lines.append(
+            Lines([T("{state}: {n}", state=states[state], n=counts[state]) for state in states if counts[state]], ", ")
+        )
+    elif not announcement.pending:
+        lines.append(T("It has reached nobody."))
     if announcement.pending:
         lines.append(T("still on their way: {n}", n=announcement.pending))
-    found = ledger.report(turn.db, announcement.number)
     for adapter, locale in dict.fromkeys((line.adapter, line.locale) for line in found):
-        states = [
-            T("{state}: {n}", state=STATES[line.state], n=line.copies)
+        ended = [
+            T("{n} {state}", state=states[line.state], n=line.copies)
             for line in found
-            if (line.adapter, line.locale) == (adapter, locale) and line.state in STATES
+            if (line.adapter, line.locale) == (adapter, locale) and line.state in states
         ]
-        if states:
-            words = turn.lab.catalogues
-            language = words[locale].name if locale in words else locale
+        if ended:
             lines.append(
                 T(
                     "{messenger}, {language}: {states}",
                     messenger=messengers([adapter]),
-                    language=language,
-                    states=Lines(states, ", "),
+                    language=Language(locale),
+                    states=Lines(ended, ", "),
                 )
             )
     for reason, copies in ledger.reasons(turn.db, announcement.number):

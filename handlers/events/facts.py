@@ -14,11 +14,15 @@ from storage.events.tables import LONGEST_FACT, LONGEST_PLACE, LONGEST_TEXT, LON
 
 
 class Wrong(Exception):
-    """An answer that cannot be taken; ``text`` says why, and how to do better."""
+    """An answer that cannot be taken; ``text`` says why, and how to do better.
 
-    def __init__(self, text: Text) -> None:
+    ``day`` are words that name a day and no hour: with the hour alone as the next answer they make a time.
+    """
+
+    def __init__(self, text: Text, day: str | None = None) -> None:
         super().__init__()
         self.text = text
+        self.day = day
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,31 +51,44 @@ def local_now(turn: Turn) -> datetime:
 HINT = T("Write it like this: 5.12. 18:00–21:00, or: next Friday 18:00")
 
 
-def understood(turn: Turn, words: str) -> when.Meant:
-    """The time that words mean. Raises ``Wrong``."""
+def understood(turn: Turn, words: str, *, once: bool = False) -> when.Meant:
+    """The time that words mean, ``once`` without a rule; the day may be in the answer before. Raises ``Wrong``."""
     try:
-        meant = when.understand(words, local_now(turn))
+        meant = _with_day(turn.data.get("day"), words, local_now(turn))
+        if meant.rule is not None and once:
+            raise Wrong(T("Only one day and hour fit here, for example: tomorrow 9:00"))
         if meant.rule is not None:
             moments.occurrences(meant.rule, meant.wall)
     except when.Past:
         raise Wrong(T("That is over already: “{words}”. When is it?", words=words[:60])) from None
     except when.NoHour:
-        raise Wrong(T("And at what time? Please write day and hour together: 5.12. 18:00")) from None
+        raise Wrong(T("And at what time? For example: 18:00"), words[: when.LONGEST]) from None
     except when.NoSuchHour:
-        raise Wrong(T("“{words}” has an hour that no day has.", words=words[:60])) from None
+        raise Wrong(T("“{words}” has an hour that no day has. {hint}", words=words[:60], hint=HINT)) from None
     except when.EndsEarlier:
         raise Wrong(T("It would end before it begins: “{words}”. When is it?", words=words[:60])) from None
     except when.TooFar:
-        raise Wrong(T("That is more than three years away. I plan less far ahead.")) from None
+        raise Wrong(T("That is more than three years away. Please write an earlier day.")) from None
     except moments.Endless:
         raise Wrong(
             T("A series needs an end, within three years. Add it like this: 10 times, or: until 30.6.2027")
         ) from None
     except (when.Unclear, ValueError):
-        raise Wrong(T("I find no day in “{words}” that there is. {hint}", words=words[:60], hint=HINT)) from None
+        raise Wrong(T("I cannot read “{words}” as a time. {hint}", words=words[:60], hint=HINT)) from None
     if meant.rule is None and moments.is_skipped(meant.wall, turn.words.zone):
         raise Wrong(T("That night the clock is put forward: there is no such hour. When is it?"))
     return meant
+
+
+def _with_day(day: Any, words: str, now: datetime) -> when.Meant:
+    """What words mean; the hour alone means the day that was named before."""
+    try:
+        return when.understand(words, now)
+    except when.Unclear:
+        if not isinstance(day, str):
+            raise
+        hour = f"{words} Uhr" if words[-1:].isdigit() else words
+        return when.understand(f"{day} {hour}", now)
 
 
 def _when(turn: Turn, words: str) -> Mapping[str, Any]:
@@ -97,11 +114,15 @@ def _text(_turn: Turn, words: str) -> Mapping[str, Any]:
     return {"text": words}
 
 
-def _number(key: str) -> Callable[[Turn, str], Mapping[str, Any]]:
+MANY = T("Please write a number from 1 to {most}, or 0: everybody can come. /cancel leaves it.")
+FEWEST = T("Please write a number from 1 to {most}, or 0: it always takes place. /cancel leaves it.")
+
+
+def _number(key: str, complaint: str) -> Callable[[Turn, str], Mapping[str, Any]]:
     def take(_turn: Turn, words: str) -> Mapping[str, Any]:
         found = re.fullmatch(r"[^\d\-−–]{0,20}?(\d{1,7})\s*[^\d]{0,20}", words)
         if found is None or not 0 <= int(found[1]) <= MOST_PLACES:
-            raise Wrong(T("Please write a number from 1 to {most}, or 0 for none.", most=MOST_PLACES))
+            raise Wrong(T(complaint, most=MOST_PLACES))
         return {key: int(found[1]) or None}
 
     return take
@@ -117,7 +138,7 @@ def _link(key: str) -> Callable[[Turn, str], Mapping[str, Any]]:
 
 
 def _deadline(turn: Turn, words: str) -> Mapping[str, Any]:
-    meant = understood(turn, words)
+    meant = understood(turn, words, once=True)
     return {"closes_at": moments.instant(meant.wall, turn.words.zone).isoformat()}
 
 
@@ -132,11 +153,11 @@ FACTS: dict[str, Fact] = {
     "text": Fact(T("Text"), T("What happens there? Write for people who are new."), _text, optional=True),
     "capacity": Fact(
         T("Number of places"), T("How many places are there? 0 means that everybody can come."),
-        _number("capacity"), optional=True, counts=True,
+        _number("capacity", MANY.msgid), optional=True, counts=True,
     ),
     "least": Fact(
         T("Smallest number"), T("How many must come at least, so that it takes place? 0 means that it always does."),
-        _number("least"), optional=True, counts=True,
+        _number("least", FEWEST.msgid), optional=True, counts=True,
     ),
     "closes_at": Fact(T("Deadline"), T("Until when can people say that they come?"), _deadline, optional=True),
     "cost": Fact(T("Cost"), T("What does it cost?"), _short("cost", LONGEST_FACT), optional=True),

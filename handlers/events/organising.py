@@ -1,17 +1,17 @@
 """Organising: changing, moving and cancelling an event, its guests, its door, and what is left of it."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from bot.router import Router
 from bot.turn import Turn
-from bot.types import Choice, Lines, N, T, Text, Verbatim
+from bot.types import Choice, Lines, N, Span, T, Text, Verbatim
 from handlers.events.coming import STARS, refresh, tell_offered
 from handlers.events.facts import EMPTY, FACTS, Wrong, understood
-from handlers.events.words import ACCESS, CANCEL, card, gone, span
+from handlers.events.words import ACCESS, CANCEL, TWICE, card, gone, span
 from handlers.events.writing import ONLY_ORGANISERS
-from storage.events import listing, places, planning, reminding
+from storage.events import listing, moments, places, planning, reminding
 from storage.events.planning import Reach
 from storage.events.tables import ACCESS as KEYS
 from storage.events.tables import Event, Kind, State, Status
@@ -148,7 +148,8 @@ def changed(turn: Turn, words: str) -> None:
         values = dict(FACTS[data["what"]].take(turn, words))
     except Wrong as wrong:
         assert turn.dialog is not None
-        turn.ask(wrong.text, *FACTS[data["what"]].choices(CANCEL), step=turn.dialog.step, data=data)
+        again = {**data, "day": wrong.day}
+        turn.ask(wrong.text, *FACTS[data["what"]].choices(CANCEL), step=turn.dialog.step, data=again)
         return
     turn.done()
     _change(turn, event, data["reach"], values)
@@ -231,25 +232,53 @@ def moved(turn: Turn, words: str) -> None:
     if event is None:
         return
     try:
-        meant = understood(turn, words)
-        if meant.rule is not None:
-            raise Wrong(T("Please write one day and hour. The rule of a series stays as it is."))
+        meant = understood(turn, words, once=True)
     except Wrong as wrong:
-        turn.ask(wrong.text, CANCEL, step="event.moved", data=data)
+        turn.ask(wrong.text, CANCEL, step="event.moved", data={**data, "day": wrong.day})
         return
+    minutes = meant.minutes if _has_end(turn, words) else event.minutes
+    starts = moments.instant(meant.wall, event.clock)
+    lines: list[Text] = [Span(starts, starts + timedelta(minutes=minutes), event.clock)]
+    if moments.is_twice(meant.wall, event.clock):
+        lines.append(TWICE)
+    asked = {key: data[key] for key in ("event", "what", "reach")}
+    turn.ask(
+        Lines([Lines(lines), T("Is that right? Then everybody who has said yes hears of it.")], "\n\n"),
+        Choice(T("Yes"), "event.move"),
+        Choice(T("No, another time"), "event.begin", (asked["event"], "move", asked["reach"])),
+        CANCEL,
+        step="event.moved",  # whoever writes instead of pressing means another time
+        data=asked | {"wall": meant.wall.isoformat(), "minutes": minutes},
+    )
+
+
+@router.press("event.move")
+def move(turn: Turn) -> None:
+    """The time that was shown is the one that is meant."""
+    data = turn.data
+    if turn.dialog is None or turn.dialog.step != "event.moved" or "wall" not in data:
+        turn.toast(T("This question is answered already."))
+        return
+    event = organised(turn, str(data["event"]))
+    if event is None:
+        return
+    wall = datetime.fromisoformat(data["wall"])
     turn.done()
     if event.status == Status.CANCELLED or event.ends_at <= turn.now:
         turn.say(gone(str(event.id)))
         return
-    minutes = meant.minutes if _has_end(turn, words) else event.minutes
+    if moments.instant(wall, event.clock) <= turn.now:
+        asked = {key: data[key] for key in ("event", "what", "reach")}
+        turn.ask(T("That is over already. When is it?"), CANCEL, step="event.moved", data=asked)
+        return
     events = _concerned(turn, event, data["reach"])
-    planning.move(turn.db, event, events, meant.wall, minutes, turn.now)
+    planning.move(turn.db, event, events, wall, data["minutes"], turn.now)
     for each in events:
         if each.status == Status.PUBLISHED:
             reminding.tell_everybody(turn.db, each, "moved", turn.now)
             refresh(turn, each)
     turn.due(turn.now)
-    turn.say(Lines([T("It is moved, and everybody who has said yes hears of it."), span(event)]))
+    turn.replace(Lines([T("It is moved, and everybody who has said yes hears of it."), span(event)]))
 
 
 def _has_end(turn: Turn, words: str) -> bool:

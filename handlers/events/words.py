@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from bot.turn import Turn
-from bot.types import Attachment, Choice, Lines, Message, N, Span, T, Text, Verbatim
+from bot.types import Attachment, Choice, Language, Lines, Message, N, Span, T, Text, Verbatim
 from handlers.ideas.words import topic_of
 from storage.events import listing, moments
 from storage.events.places import Closed, NotOpen, TooMany
@@ -11,6 +11,8 @@ from storage.events.tables import MOST_COMPANIONS, Event, Rsvp, State, Status
 from storage.people import Role
 
 CANCEL = Choice(T("Cancel"), "cancel")
+
+TWICE = T("The clock shows this hour twice that night; the first one is meant.")
 
 ACCESS: dict[str, Text] = {
     "step_free": T("step-free"),
@@ -47,7 +49,7 @@ def facts(turn: Turn, event: Event) -> list[Text]:
         parts.append(T("<i>A draft: only organisers see it.</i>"))
     head: list[Text] = [T("<b>#{number} {title}</b>", number=str(event.id), title=event.title), span(event)]
     if moments.is_twice(event.begins, event.clock):
-        head.append(T("The clock shows this hour twice that night; the first one is meant."))
+        head.append(TWICE)
     if event.place:
         head.append(T("Place: {place}", place=event.place))
     if event.link:
@@ -55,7 +57,7 @@ def facts(turn: Turn, event: Event) -> list[Text]:
     parts.append(Lines(head))
     if event.text:
         parts.append(Verbatim(event.text))
-    language = turn.lab.catalogues[turn.lab.catalogues.best(event.locale)].name
+    language = Language(turn.lab.catalogues.best(event.locale))
     more: list[Text] = [
         T("Topic: {topic}. Language: {language}.", topic=topic_of(turn, event.topic), language=language)
     ]

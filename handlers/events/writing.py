@@ -9,7 +9,7 @@ from bot.router import Router
 from bot.turn import Turn
 from bot.types import Choice, Lines, Message, N, Span, T, Text, Verbatim
 from handlers.events.facts import EMPTY, FACTS, Wrong
-from handlers.events.words import ACCESS, CANCEL, card, facts, gone
+from handlers.events.words import ACCESS, CANCEL, TWICE, card, facts, gone
 from handlers.ideas.words import topic_of
 from storage import conversation, ideas, outbox, rooms
 from storage.events import moments, planning, reminding
@@ -43,7 +43,8 @@ def event(turn: Turn, text: str) -> None:
         try:
             draft |= FACTS[key].take(turn, words)
         except Wrong as wrong:
-            ask(turn, draft, key, T("{field}: {complaint}", field=FACTS[key].label, complaint=wrong.text))
+            complaint = T("{field}: {complaint}", field=FACTS[key].label, complaint=wrong.text)
+            ask(turn, draft, key, complaint, wrong.day)
             return
     if "wall" in draft:
         preview(turn, draft)
@@ -82,7 +83,7 @@ def from_poll(turn: Turn, number: str, option: str) -> None:
     try:
         preview(turn, draft | dict(FACTS["when"].take(turn, words)))
     except Wrong as wrong:
-        ask(turn, draft, "when", wrong.text)
+        ask(turn, draft, "when", wrong.text, wrong.day)
 
 
 def _begun(title: str) -> dict[str, Any]:
@@ -124,13 +125,13 @@ def ask_next(turn: Turn, draft: dict[str, Any]) -> None:
     preview(turn, draft)
 
 
-def ask(turn: Turn, draft: dict[str, Any], key: str, instead: Text | None = None) -> None:
-    """Ask for a part, with other words ``instead`` of the usual question."""
+def ask(turn: Turn, draft: dict[str, Any], key: str, instead: Text | None = None, day: str | None = None) -> None:
+    """Ask for a part, with other words ``instead`` of the usual question; a ``day`` that lacks its hour is kept."""
     fact = FACTS[key]
     choices = [Choice(T("Leave it out"), "event.leave_out", (key,))] if fact.optional else []
     offered = fact.choices(*choices, CANCEL)
     step = "event.number" if fact.counts else "event.fact"
-    turn.ask(instead or fact.question, *offered, step=step, data={"draft": draft, "asked": key})
+    turn.ask(instead or fact.question, *offered, step=step, data={"draft": draft, "asked": key, "day": day})
 
 
 @router.step("event.number", numbers=True)
@@ -140,7 +141,7 @@ def take(turn: Turn, words: str) -> None:
     try:
         draft |= FACTS[key].take(turn, words)
     except Wrong as wrong:
-        ask(turn, draft, key, wrong.text)
+        ask(turn, draft, key, wrong.text, wrong.day)
         return
     if key == "when" and "topic" not in draft:
         _confirm_time(turn, draft)
@@ -179,7 +180,7 @@ def _times(turn: Turn, draft: Mapping[str, Any]) -> Text:
         last = moments.instant(walls[-1], zone)
         lines.append(T("… {n} times in all, the last on {date}", n=len(walls), date=last.astimezone(zone).date()))
     if any(moments.is_twice(wall, zone) for wall in walls):
-        lines.append(T("The clock shows this hour twice that night; the first one is meant."))
+        lines.append(TWICE)
     return Lines(lines)
 
 

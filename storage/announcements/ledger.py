@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Index, Select, UniqueConstraint, and_, bindparam, exists, false, func, or_, select, update
+from sqlalchemy import Index, Select, UniqueConstraint, and_, bindparam, case, exists, false, func, or_, select, update
 from sqlmodel import Field, Session, SQLModel, col
 
 from storage.announcements.subscribing import QuietHours, Subscription
@@ -28,6 +28,9 @@ DELIVERED, UNREACHABLE, FAILED, WITHDRAWN = "delivered", "unreachable", "failed"
 IN_OUTBOX = "state IN ('queued', 'leaving')"
 FORGOTTEN = "forgotten"
 """The reason of a copy whose outbox row is no longer there."""
+
+RETRACTED = "retracted"
+"""The reason of a withdrawn copy that had arrived; one without it was never sent."""
 
 TAKEN_BACK = (Status.STOPPED, Status.RECALLED)
 
@@ -153,7 +156,7 @@ _CHANGE = (
         version=bindparam("b_version"),
         outbox_id=bindparam("b_outbox"),
         due_at=bindparam("b_due"),
-        reason=bindparam("b_reason"),
+        reason=func.coalesce(bindparam("b_reason"), _d.reason),
     )
 )
 
@@ -222,8 +225,9 @@ def _outcome(
     if state is None:
         return FAILED, FORGOTTEN
     if state == ARRIVED:
-        # Without the messenger's id it was taken back before it was sent.
-        return (DELIVERED, None) if was == QUEUED and external is not None else (WITHDRAWN, None)
+        if external is None:
+            return WITHDRAWN, None  # it was taken back before it was sent
+        return (DELIVERED, None) if was == QUEUED else (WITHDRAWN, RETRACTED)
     if not active:
         return UNREACHABLE, error
     if was == LEAVING:
@@ -262,7 +266,10 @@ def in_outbox(session: Session, adapter: str) -> int:
 
 
 class Line(NamedTuple):
-    """One line of the report: how many copies in this language on this messenger ended so."""
+    """One line of the report: how many copies in this language on this messenger ended so.
+
+    ``state`` is ``RETRACTED`` for what had arrived before it was withdrawn.
+    """
 
     adapter: str
     locale: str
@@ -272,13 +279,14 @@ class Line(NamedTuple):
 
 def report(session: Session, number: int) -> list[Line]:
     """What has become of the copies, by messenger and language."""
-    query = (
-        select(_d.adapter, chat_table.c.locale, _d.state, func.count())
+    had_arrived = and_(_d.state == WITHDRAWN, _d.reason.is_not_distinct_from(RETRACTED))
+    each = (
+        select(_d.adapter, chat_table.c.locale, case((had_arrived, RETRACTED), else_=_d.state).label("state"))
         .join(chat_table, chat_table.c.id == _d.chat_id)
         .where(_d.announcement_id == number)
-        .group_by(_d.adapter, chat_table.c.locale, _d.state)
-        .order_by(_d.adapter, chat_table.c.locale, _d.state)
+        .subquery()
     )
+    query = select(each, func.count()).group_by(*each.c).order_by(*each.c)
     return [Line(*row) for row in session.execute(query).all()]
 
 
