@@ -233,6 +233,14 @@ async def test_companions_may_have_names_which_only_organisers_see(lab: Communit
     olga, anna, ben = await lab.organiser("olga"), lab.person("anna"), lab.person("ben")
     number = await announces(olga, f"{LINE} | 4")
     await comes(anna, number)
+    for words in ("jo", "+two"):
+        await anna.says(f"/events {number} {words}")
+        assert anna.sees == "I did not understand that. Write /events 1 yes, no, maybe or +2."
+    await anna.says(f"/events {number} +1 Bo")
+    await organises(olga, number, "Guests")
+    assert "Coming: 2. Maybe: 0. Waiting: 0." in olga.sees
+    assert "+1 · Bo" in olga.sees
+    await anna.says(f"/events {number} I come!")
     await anna.presses("Bring somebody")
     await anna.says("two")
     assert "How many do you bring?" in anna.sees
@@ -257,6 +265,10 @@ async def test_the_waiting_list_is_fair_and_a_place_is_held_for_the_next(lab: Co
     assert await comes(cleo, number) == "You wait for a place: number 2 in the line."
     await anna.says(f"/events {number} no")
     assert "a place has become free for you" in ben.sees
+    card = (await opens(dora, number)).html
+    assert "1 place, none left. 1 waits for a place. 1 place is kept for the waiting list." in card
+    await dora.says(f"/events {number} +1")
+    assert dora.sees == "There is room for you alone: you cannot bring anybody."
     assert await comes(dora, number) == "You wait for a place: number 2 in the line."  # it is held, not free
     await lab.later(DAY)
     assert "is no longer held for you" in ben.sees
@@ -391,6 +403,10 @@ async def test_too_few_come_and_the_organiser_cancels_and_everybody_is_told(lab:
     assert b"STATUS:CANCELLED" in anna.screen[-1].file[1]
     await lab.later(3 * DAY)
     assert anna.sees.startswith("“Repair café” is cancelled.")  # no reminder, no question
+    await anna.says(f"/events {number} yes")
+    assert anna.sees == "“Repair café” is cancelled."
+    await anna.says("/events")
+    assert anna.sees == "There is nothing yet."
 
 
 async def test_many_thousands_who_come_are_a_number_and_a_page_of_names(lab: Community) -> None:

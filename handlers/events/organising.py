@@ -334,7 +334,7 @@ def guests(turn: Turn, number: str, after: str) -> None:
     found = listing.guests(turn.db, event.number, int(after), GUESTS + 1)
     lines: list[Text] = [
         T(
-            "{n} come, {maybe} maybe, {waiting} wait for a place.",
+            "Coming: {n}. Maybe: {maybe}. Waiting: {waiting}.",
             n=event.going,
             maybe=event.maybe,
             waiting=event.waiting + event.held,
