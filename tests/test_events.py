@@ -178,7 +178,10 @@ async def test_only_organisers_announce_and_a_draft_is_seen_by_them_alone(lab: C
     olga, anna = await lab.organiser("olga"), lab.person("anna")
     await anna.says(f"/event {LINE}")
     assert anna.sees == "Only the lab's organisers can use /event."
+    team = await group(lab, "olga")
+    await olga.within(team).says("/team")
     await olga.says(f"/event {LINE}")
+    assert "It goes to the groups that hear of such events (0), to the team's room, and to all who" in olga.sees
     await olga.presses("Keep as a draft")
     await opens(anna, "1")
     assert anna.sees == "There is no event #1, or it is over."

@@ -107,7 +107,12 @@ def attach_thing(turn: Turn, announcement: Announcement, which: str) -> None:
 def attach(turn: Turn, announcement: Announcement, which: str) -> None:
     """Let it go with the announcement, if it is there and there is room for it."""
     if things.find(turn, which) is None:
-        turn.say(T("There is no #{number}, or it is over. Which one?", number=which.partition(":")[2][:9]))
+        turn.say(
+            T(
+                "I cannot find “{words}”, or it is over. Choose from the list, or write a number.",
+                words=which.partition(":")[2][:60],
+            )
+        )
         return
     before, announcement.attached = announcement.attached, which
     problem = too_long(turn, announcement)
