@@ -177,7 +177,10 @@ async def test_an_hour_that_comes_twice_is_the_first_and_says_so(lab: Community)
 async def test_only_organisers_announce_and_a_draft_is_seen_by_them_alone(lab: Community) -> None:
     olga, anna = await lab.organiser("olga"), lab.person("anna")
     await anna.says(f"/event {LINE}")
-    assert anna.sees == "Only the lab's organisers can use /event."
+    assert anna.sees == (
+        "Only the lab's organisers can use /event. "
+        "/events shows you what is on; what you would like to see you write to me as an /idea."
+    )
     team = await group(lab, "olga")
     await olga.within(team).says("/team")
     await olga.says(f"/event {LINE}")

@@ -29,7 +29,12 @@ GUIDED = ("title", "when", "place", "text", "capacity", "topic")
 ONLY_ORGANISERS = T("Only the lab's organisers can do that.")
 
 
-@router.command("event", help=T("Announce an event"), role=Role.ORGANISER)
+@router.command(
+    "event",
+    help=T("Announce an event"),
+    role=Role.ORGANISER,
+    instead=T("/events shows you what is on; what you would like to see you write to me as an /idea."),
+)
 def event(turn: Turn, text: str) -> None:
     """``/event Title | when | where | places`` goes straight to the preview; less is asked for."""
     if not text:
