@@ -14,7 +14,22 @@ from bot.choices import chosen
 from bot.port import Command
 from bot.text import Catalogues
 from bot.turn import Registered, Turn, Where
-from bot.types import Choice, Edited, Ended, File, Garbled, Joined, Pressed, Retracted, Said, T, Text, Update, Voted
+from bot.types import (
+    Choice,
+    Edited,
+    Ended,
+    File,
+    Garbled,
+    Joined,
+    Lines,
+    Pressed,
+    Retracted,
+    Said,
+    T,
+    Text,
+    Update,
+    Voted,
+)
 from storage import outbox, people, reactions
 from storage.people import Role
 
@@ -90,11 +105,15 @@ class Router:
         role: Role = Role.PARTICIPANT,
         where: Where = Where.ANYWHERE,
         admins: bool = False,
+        instead: Text | None = None,
     ) -> Callable[[Handler], Handler]:
-        """``f(turn, text)`` answers ``/name text``. The catalogues translate the name as well."""
+        """``f(turn, text)`` answers ``/name text``. The catalogues translate the name as well.
+
+        ``instead`` tells those without the role what they can do.
+        """
 
         def register(handler: Handler) -> Handler:
-            _put(self.commands, name, Registered(name, help, role, where, handler, admins))
+            _put(self.commands, name, Registered(name, help, role, where, handler, admins, instead))
             return handler
 
         return register
@@ -373,7 +392,8 @@ class Router:
             return
         self._notice(turn)
         if not (turn.may_set_up(command.role) if command.admins else turn.may(command.role)):
-            turn.say(T("Only the lab's organisers can use /{name}.", name=name))
+            refusal = T("Only the lab's organisers can use /{name}.", name=name)
+            turn.say(refusal if command.instead is None else Lines([refusal, command.instead], " "))
         elif command.where is Where.PRIVATE and not turn.chat.private and turn.begins:
             with turn.aside() as private:
                 command.handler(private, text.strip())

@@ -39,7 +39,7 @@ class Where(Enum):
 class Registered:
     """A command: its bare name, its line of help, who may use it and where.
 
-    ``admins`` opens it to those, too, who administer the room it is used in.
+    ``admins`` opens it to those, too, who administer the room it is used in. ``instead`` is what others can do.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Registered:
     where: Where
     handler: Callable[..., None]
     admins: bool = False
+    instead: Text | None = None
 
 
 @dataclass(frozen=True, slots=True)

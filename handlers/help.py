@@ -2,7 +2,7 @@
 
 from bot.router import Router
 from bot.turn import Turn, Where
-from bot.types import Choice, Lines, T
+from bot.types import Choice, Lines, T, Text
 
 router = Router()
 
@@ -55,5 +55,9 @@ def cancel(turn: Turn) -> None:
     if turn.dialog is None:
         turn.toast(T("There is no open question."))
         return
+    step, number = turn.dialog.step, turn.data.get("number")
     turn.done()
-    turn.replace(T("Cancelled. Nothing was sent."), *(menu() if turn.chat.private else ()))
+    said: Text = T("Cancelled. Nothing was sent.")
+    if step.startswith("announce.") and step != "announce.correction" and number is not None:
+        said = T("Cancelled. Nothing was sent. The draft stays: /announce {number}", number=str(number))
+    turn.replace(said, *(menu() if turn.chat.private else ()))

@@ -203,7 +203,7 @@ async def test_links_and_an_idea_are_buttons(lab: Community) -> None:
     await olga.presses("Add an idea")
     await olga.presses("An idea")
     await olga.says("#7")
-    assert olga.sees == "There is no #7, or it is over. Which one?"
+    assert olga.sees == "I cannot find “7”, or it is over. Choose from the list, or write a number."
     await olga.says("#1")
     await olga.presses("Send")
     await rests(lab)
@@ -277,6 +277,11 @@ async def test_a_second_organiser_has_to_agree_where_that_is_wanted(lab: Communi
     await olga.says("/announce Big news")
     await olga.presses("A second organiser shall agree")
     await olga.presses("Ask a second organiser")
+    old = olga.within(room).screen[-1]
+    assert "has written this. Does another organiser agree?" in old.html
+    await olga.presses("Do not ask any more")
+    assert await uwe.within(room).presses("Agree", old) == "This has changed since. Please look once more."
+    await olga.presses("Ask a second organiser")
     agree = olga.within(room).screen[-1]
     assert await olga.within(room).presses("Agree", agree) == "You have written it: somebody else has to agree."
     assert await ada.within(room).presses("Agree", agree) == "Only the lab's organisers can do that."
@@ -313,12 +318,14 @@ async def test_topics_parts_of_society_supporters_and_rooms_are_audiences(lab: C
     for text, presses in (
         ("for-mobility", ["For whom", "who follows “Mobility” (1 person)"]),
         ("for-science", ["For whom", "A part of society", "science (1 person)"]),
-        ("for-rooms", ["For whom", "the rooms (0 people, 1 room)"]),
+        ("for-rooms", ["For whom", "the rooms (1 room)"]),
         ("for-named", ["For whom", "Rooms by name", "Also hidden", "Also deaf", "Not hidden", "Done"]),
     ):
         await olga.says(f"/announce {text}")
         for label in presses:
             await olga.presses(label)
+        if text == "for-named":
+            assert "For the rooms deaf: 1 room." in olga.sees
         await olga.presses("Send")
         await rests(lab, 2)
     await olga.says("/announce for-supporters")
@@ -776,3 +783,24 @@ async def test_a_new_announcement_does_not_take_over_the_draft_that_a_question_i
     await olga.says("/announce The lab stays closed on Monday")
     texts = await lab.read(lambda session: [row.text for row in session.exec(select(Wording).order_by("text")).all()])
     assert texts == ["A street party on Saturday", "The lab stays closed on Monday"]
+
+
+async def test_a_draft_is_found_again_and_a_number_is_no_text(lab: Community) -> None:
+    olga = await lab.organiser("olga")
+    await olga.says("/announce A street party on Saturday")
+    await olga.presses("For whom")
+    await olga.presses("the rooms (0 people)")
+    assert "For the rooms: 0 people.\nSo it reaches nobody. Choose “For whom?”." in olga.sees
+    assert "Send" not in olga.choices
+    await olga.says("/cancel")
+    assert olga.sees == "Cancelled. Nothing was sent. The draft stays: /announce 1"
+    await olga.says("/announce")
+    await olga.presses("Number 1: not sent yet")
+    await olga.presses("For whom")
+    await olga.presses("everybody")
+    await olga.presses("Send")
+    await rests(lab)
+    await olga.says("/announce #1")
+    assert olga.sees.startswith("<b>Announcement 1</b>: sent to all")
+    await olga.says("/announce 2")
+    assert olga.sees == "There is no announcement 2."

@@ -177,8 +177,14 @@ async def test_an_hour_that_comes_twice_is_the_first_and_says_so(lab: Community)
 async def test_only_organisers_announce_and_a_draft_is_seen_by_them_alone(lab: Community) -> None:
     olga, anna = await lab.organiser("olga"), lab.person("anna")
     await anna.says(f"/event {LINE}")
-    assert anna.sees == "Only the lab's organisers can use /event."
+    assert anna.sees == (
+        "Only the lab's organisers can use /event. "
+        "/events shows you what is on; what you would like to see you write to me as an /idea."
+    )
+    team = await group(lab, "olga")
+    await olga.within(team).says("/team")
     await olga.says(f"/event {LINE}")
+    assert "It goes to the groups that hear of such events (0), to the team's room, and to all who" in olga.sees
     await olga.presses("Keep as a draft")
     await opens(anna, "1")
     assert anna.sees == "There is no event #1, or it is over."
@@ -233,6 +239,14 @@ async def test_companions_may_have_names_which_only_organisers_see(lab: Communit
     olga, anna, ben = await lab.organiser("olga"), lab.person("anna"), lab.person("ben")
     number = await announces(olga, f"{LINE} | 4")
     await comes(anna, number)
+    for words in ("jo", "+two"):
+        await anna.says(f"/events {number} {words}")
+        assert anna.sees == "I did not understand that. Write /events 1 yes, no, maybe or +2."
+    await anna.says(f"/events {number} +1 Bo")
+    await organises(olga, number, "Guests")
+    assert "Coming: 2. Maybe: 0. Waiting: 0." in olga.sees
+    assert "+1 · Bo" in olga.sees
+    await anna.says(f"/events {number} I come!")
     await anna.presses("Bring somebody")
     await anna.says("two")
     assert "How many do you bring?" in anna.sees
@@ -257,6 +271,10 @@ async def test_the_waiting_list_is_fair_and_a_place_is_held_for_the_next(lab: Co
     assert await comes(cleo, number) == "You wait for a place: number 2 in the line."
     await anna.says(f"/events {number} no")
     assert "a place has become free for you" in ben.sees
+    card = (await opens(dora, number)).html
+    assert "1 place, none left. 1 waits for a place. 1 place is kept for the waiting list." in card
+    await dora.says(f"/events {number} +1")
+    assert dora.sees == "There is room for you alone: you cannot bring anybody."
     assert await comes(dora, number) == "You wait for a place: number 2 in the line."  # it is held, not free
     await lab.later(DAY)
     assert "is no longer held for you" in ben.sees
@@ -391,6 +409,10 @@ async def test_too_few_come_and_the_organiser_cancels_and_everybody_is_told(lab:
     assert b"STATUS:CANCELLED" in anna.screen[-1].file[1]
     await lab.later(3 * DAY)
     assert anna.sees.startswith("“Repair café” is cancelled.")  # no reminder, no question
+    await anna.says(f"/events {number} yes")
+    assert anna.sees == "“Repair café” is cancelled."
+    await anna.says("/events")
+    assert anna.sees == "There is nothing yet."
 
 
 async def test_many_thousands_who_come_are_a_number_and_a_page_of_names(lab: Community) -> None:
@@ -426,8 +448,9 @@ async def test_a_move_is_told_to_all_it_concerns_and_all_cards_follow(lab: Commu
     await organises(olga, number, "Move")
     await olga.says("every Tuesday 9:00")
     assert olga.sees == "Only one day and hour fit here, for example: tomorrow 9:00"
-    await olga.says("12.1. 15:00 2027")
-    await olga.says("6.12. 15:00–17:00")
+    await olga.says("12.1. 15:00")
+    await olga.says("6.12.")
+    await olga.says("15:00–17:00")
     assert "Is that right?" in olga.sees
     await lab.later(0)
     assert "has another time" not in texts(anna)

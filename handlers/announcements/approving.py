@@ -6,7 +6,7 @@ from bot.types import Choice, Lines, T
 from handlers.announcements import sending
 from handlers.announcements.drafts import changed, facts, on_draft, preview
 from storage import conversation
-from storage.announcements import writing
+from storage.announcements import audience, writing
 from storage.announcements.writing import Announcement, Status
 
 router = Router()
@@ -44,12 +44,23 @@ def ask_second(turn: Turn, announcement: Announcement) -> None:
     announcement.status = Status.CONSENT
     writing.change(turn.db, announcement)
     turn.done()
+    size = audience.size(turn.db, announcement.audience, turn.lab.limits)
+    asks = T("{who} has written this. Does another organiser agree?", who=turn.person.pseudonym)
     agree = Choice(T("Agree and send"), "announce.agree", (str(announcement.number), str(announcement.version)))
     for room in rooms:
         for message in sending.preview(turn, announcement):
             turn.tell(room, message)
-        turn.tell(room, Lines([facts(turn, announcement), T("Does another organiser agree?")], "\n\n"), agree)
-    turn.replace(T("The team's room is asked. It goes out as soon as another organiser agrees."))
+        turn.tell(room, Lines([facts(turn, announcement, size), asks], "\n\n"), agree)
+    turn.replace(
+        T("The team's room is asked. It goes out as soon as another organiser agrees."),
+        Choice(T("Do not ask any more"), "announce.unask", (str(announcement.number),)),
+    )
+
+
+@on_draft(router, "announce.unask")
+def ask_no_more(turn: Turn, announcement: Announcement) -> None:
+    """It is a draft again, to which nobody can agree."""
+    changed(turn, announcement)
 
 
 @on_draft(router, "announce.agree")

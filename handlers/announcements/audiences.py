@@ -137,7 +137,9 @@ def whose(turn: Turn, announcement: Announcement, which: str) -> None:
     kind, _, thing = which.partition(":")
     number = str(announcement.number)
     if not thing.isdecimal() or len(thing) > 9 or not _is_there(turn, kind, int(thing)):
-        turn.say(T("There is no #{number}, or it is over. Which one?", number=thing[:9]))
+        turn.say(
+            T("I cannot find “{words}”, or it is over. Choose from the list, or write a number.", words=thing[:60])
+        )
     elif kind == things.IDEA:
         choose(turn, announcement, f"{SUPPORTERS}:{int(thing)}")
     else:

@@ -71,24 +71,26 @@ def preview(turn: Turn, announcement: Announcement) -> None:
     """Show what each language's readers get, and what can still be changed."""
     for message in sending.preview(turn, announcement):
         turn.say(message)
+    size = audience.size(turn.db, announcement.audience, turn.lab.limits)
     turn.ask(
-        facts(turn, announcement),
-        *_choices(turn, announcement),
+        facts(turn, announcement, size),
+        *_choices(turn, announcement, size),
         step="announce.preview",
         data={"number": announcement.number},
     )
 
 
-def facts(turn: Turn, announcement: Announcement) -> Text:
+def facts(turn: Turn, announcement: Announcement, size: audience.Size) -> Text:
     """Whom it reaches, when, in which languages."""
-    size = audience.size(turn.db, announcement.audience, turn.lab.limits)
     words = turn.lab.catalogues
     written = writing.wordings(turn.db, announcement.number)
     missing = [locale for locale in words if locale not in written]
     lines: list[Text] = [
         T("<b>This is announcement {number}, not sent yet.</b>", number=str(announcement.number)),
         T("For {audience}: {size}.", audience=audience_of(turn, announcement.audience), size=size_of(size)),
-        T("Sending takes about {time}.", time=lasting(seconds_for(turn, size))),
+        T("Sending takes about {time}.", time=lasting(seconds_for(turn, size)))
+        if size.people or size.rooms
+        else T("So it reaches nobody. Choose “For whom?”."),
         T("Written in: {languages}", languages=languages_of(turn, written)),
     ]
     if missing:
@@ -116,7 +118,7 @@ def languages_of(turn: Turn, locales: Iterable[str]) -> str:
     return ", ".join(turn.words.called(words[locale]) for locale in locales if locale in words)
 
 
-def _choices(turn: Turn, announcement: Announcement) -> list[Choice]:
+def _choices(turn: Turn, announcement: Announcement, size: audience.Size) -> list[Choice]:
     number = str(announcement.number)
     version = str(announcement.version)
     words = turn.lab.catalogues
@@ -134,8 +136,11 @@ def _choices(turn: Turn, announcement: Announcement) -> list[Choice]:
         for locale in sorted(words, key=lambda locale: locale != announcement.locale)
     ]
     links = len(json.loads(announcement.links))
+    send = Choice(
+        T("Ask a second organiser") if announcement.consent else T("Send"), "announce.send", (number, version)
+    )
     return [
-        Choice(T("Ask a second organiser") if announcement.consent else T("Send"), "announce.send", (number, version)),
+        *([send] if size.people or size.rooms else []),
         Choice(T("For whom?"), "announce.audience", (number,)),
         Choice(T("When?"), "announce.when", (number,)),
         *languages,

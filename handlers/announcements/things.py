@@ -78,7 +78,7 @@ def refusal(turn: Turn, attached: str) -> Text:
         return T(
             "Poll #{number} is only for the rooms where it stands, so it cannot go along. Which one?", number=which
         )
-    return T("There is no #{number}, or it is over. Which one?", number=which[:9])
+    return T("I cannot find “{words}”, or it is over. Choose from the list, or write a number.", words=which[:60])
 
 
 def _event(turn: Turn, number: int) -> Thing | None:

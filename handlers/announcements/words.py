@@ -86,7 +86,7 @@ def audience_of(turn: Turn, audience_: str) -> Text:
     match kind:
         case "rooms" if which:
             names, _ = rooms.names(turn.connection, audience.chosen(audience_))
-            return T("these rooms: {names}", names=", ".join(names) or "–")
+            return T("the rooms {names}", names=", ".join(names) or "–")
         case "rooms":
             return T("the rooms")
         case "topic":
@@ -103,8 +103,8 @@ def audience_of(turn: Turn, audience_: str) -> Text:
 
 def size_of(size: audience.Size) -> Text:
     """How many an audience has."""
-    people = N("{n} person", "{n} people", n=size.people)
-    return Lines([people, N("{n} room", "{n} rooms", n=size.rooms)], ", ") if size.rooms else people
+    people = [N("{n} person", "{n} people", n=size.people)] if size.people or not size.rooms else []
+    return Lines([*people, *([N("{n} room", "{n} rooms", n=size.rooms)] if size.rooms else [])], ", ")
 
 
 def seconds_for(turn: Turn, size: audience.Size) -> float:

@@ -1,12 +1,13 @@
 """Writing an announcement: its words in each language, and the picture or file that goes with it."""
 
 import json
+import re
 
 from bot.choices import width
 from bot.router import Router
 from bot.turn import Turn, Where
 from bot.types import Choice, File, Lines, Said, T, Text, Verbatim
-from handlers.announcements import things
+from handlers.announcements import sending, things
 from handlers.announcements.drafts import MOST_LINKS, asked_draft, changed, languages_of, on_draft, preview
 from handlers.announcements.markdown import formatted
 from handlers.announcements.words import CANCEL, STATUSES
@@ -29,17 +30,24 @@ MEGABYTE = 1024 * 1024
 def announce(turn: Turn, text: str) -> None:
     quoted = turn.update.quoted if isinstance(turn.update, Said) else ""
     turn.done()  # a question about another one may be open: this is a new one
+    if (number := re.fullmatch(r"#?(\d{1,9})", text)) is not None:
+        try:
+            there = writing.find(turn.db, number[1])
+        except writing.NotThere:
+            turn.say(T("There is no announcement {number}.", number=number[1]))
+            return
+        preview(turn, there) if there.status in UNSENT else sending.show(turn, number[1])
+        return
     if text or quoted:
         take_text(turn, text or quoted)
         return
     earlier = [
         Choice(
             T("Number {number}: {state}", number=str(one.number), state=STATUSES[one.status]),
-            "announce.show",
+            "announce.back" if one.status in UNSENT else "announce.show",
             (str(one.number),),
         )
         for one in writing.newest(turn.db, 5)
-        if one.status not in UNSENT
     ]
     turn.ask(
         T(

@@ -60,7 +60,11 @@ def give(turn: Turn, number: str, wanted: State, companions: int | None = None, 
     try:
         done = places.answer(turn.db, int(number), turn.person.id, wanted, turn.now, companions, names)
     except (NotOpen, Closed, TooMany) as error:
-        turn.toast(refusal(error, number))
+        event = turn.db.get(Event, int(number))
+        if event is not None and event.status == Status.CANCELLED:
+            turn.toast(T("“{title}” is cancelled.", title=event.title))
+        else:
+            turn.toast(refusal(error, number))
         return
     first = reminding.plan(turn.db, done.event, done.rsvp, turn.now)
     if first is not None:
@@ -163,7 +167,13 @@ def take_companions(turn: Turn, text: str) -> None:
         bring(turn, number)
         return
     turn.done()
-    give(turn, number, State.YES, int(found[1]), " ".join(found[2].split())[:LONGEST_NAMES])
+    bring_along(turn, number, found[1], found[2])
+
+
+def bring_along(turn: Turn, number: str, companions: str, names: str | None) -> None:
+    """They come, with so many others; names that were given before stay when none are given."""
+    kept = None if names is None else " ".join(names.split())[:LONGEST_NAMES]
+    give(turn, number, State.YES, int(companions), kept)
 
 
 # -- reminders ----------------------------------------------------------------------------------------------

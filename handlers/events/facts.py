@@ -54,7 +54,7 @@ HINT = T("Write it like this: 5.12. 18:00–21:00, or: next Friday 18:00")
 def understood(turn: Turn, words: str, *, once: bool = False) -> when.Meant:
     """The time that words mean, ``once`` without a rule; the day may be in the answer before. Raises ``Wrong``."""
     try:
-        meant = _with_day(turn.data.get("day"), words, local_now(turn))
+        meant = meaning(turn, words)
         if meant.rule is not None and once:
             raise Wrong(T("Only one day and hour fit here, for example: tomorrow 9:00"))
         if meant.rule is not None:
@@ -80,15 +80,16 @@ def understood(turn: Turn, words: str, *, once: bool = False) -> when.Meant:
     return meant
 
 
-def _with_day(day: Any, words: str, now: datetime) -> when.Meant:
-    """What words mean; the hour alone means the day that was named before."""
+def meaning(turn: Turn, words: str, usual: int = when.USUAL_MINUTES) -> when.Meant:
+    """What words mean, as ``when.understand`` says; the hour alone means the day that was named before."""
+    now, day = local_now(turn), turn.data.get("day")
     try:
-        return when.understand(words, now)
+        return when.understand(words, now, usual)
     except when.Unclear:
         if not isinstance(day, str):
             raise
         hour = f"{words} Uhr" if words[-1:].isdigit() else words
-        return when.understand(f"{day} {hour}", now)
+        return when.understand(f"{day} {hour}", now, usual)
 
 
 def _when(turn: Turn, words: str) -> Mapping[str, Any]:

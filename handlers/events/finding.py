@@ -20,7 +20,9 @@ WORDS = {
     State.MAYBE: ("maybe", "vielleicht"),
     State.NO: ("no", "nein"),
 }
-"""What can be written behind an event's number."""
+"""What can be written behind an event's number, and what its buttons say."""
+
+LABELS: dict[State, Text] = {State.YES: T("I come"), State.MAYBE: T("Maybe"), State.NO: T("I cannot come")}
 
 MONTH = ("month", "monat")
 
@@ -29,7 +31,7 @@ MONTH = ("month", "monat")
 def events(turn: Turn, text: str) -> None:
     found = re.fullmatch(r"#?(\d{1,9})(?:\s+(.+))?", text)
     if found is not None:
-        about(turn, found[1], (found[2] or "").strip().casefold())
+        about(turn, found[1], (found[2] or "").strip())
     elif text.casefold() in MONTH:
         month(turn, "0")
     elif text.casefold() in _own_words(turn, T("mine")):
@@ -43,19 +45,23 @@ def _own_words(turn: Turn, text: Text) -> set[str]:
 
 
 def about(turn: Turn, number: str, words: str) -> None:
-    """``/events 7``, ``/events 7 yes``, ``/events 7 +2`` and ``/events 7 482913`` (the code at the door)."""
-    companions = re.fullmatch(r"\+\s*(\d{1,2})", words)
+    """``/events 7``, ``/events 7 yes``, ``/events 7 +2 Ali``, and ``/events 7 482913`` (the code at the door)."""
+    if not words:
+        coming.show(turn, number)
+        return
+    companions = re.fullmatch(r"\+\s*(\d{1,2})(?:\s+(.*))?", words, re.DOTALL)
     if companions is not None:
-        coming.give(turn, number, State.YES, int(companions[1]))
+        coming.bring_along(turn, number, companions[1], companions[2])
         return
     if re.fullmatch(r"\d{6}", words):
         coming.check_in(turn, number, words)
         return
-    for state, said in WORDS.items():
-        if words in said:
+    said = words.casefold().strip(" .!")
+    for state, known in WORDS.items():
+        if said in known or said in _own_words(turn, LABELS[state]):
             coming.give(turn, number, state)
             return
-    coming.show(turn, number)
+    turn.say(T("I did not understand that. Write /events {number} yes, no, maybe or +2.", number=number))
 
 
 def _filter(turn: Turn, text: str) -> str:
@@ -103,7 +109,7 @@ def show_list(turn: Turn, wanted: str, after: str) -> None:
             choices.append(Choice(T("My calendar, and news"), "events.mine"))
         elif turn.may_set_up():
             choices.append(Choice(T("What this group hears"), "room.show"))
-    turn.replace(Lines([T("What is on:"), *parts], "\n\n"), *choices)
+    turn.replace(Lines([T("What is on:"), *parts] if page.events else parts, "\n\n"), *choices)
 
 
 def _line(event: Event) -> Text:

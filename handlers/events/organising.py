@@ -8,7 +8,7 @@ from bot.router import Router
 from bot.turn import Turn
 from bot.types import Choice, Lines, N, Span, T, Text, Verbatim
 from handlers.events.coming import STARS, refresh, tell_offered
-from handlers.events.facts import EMPTY, FACTS, Wrong, understood
+from handlers.events.facts import EMPTY, FACTS, Wrong, meaning, understood
 from handlers.events.words import ACCESS, CANCEL, TWICE, card, gone, span
 from handlers.events.writing import ONLY_ORGANISERS
 from storage.events import listing, moments, places, planning, reminding
@@ -283,11 +283,7 @@ def move(turn: Turn) -> None:
 
 def _has_end(turn: Turn, words: str) -> bool:
     """Whether a length was said, or the end: two readings with different usual lengths agree then."""
-    from handlers.events.facts import local_now
-    from handlers.events.when import understand
-
-    now = local_now(turn)
-    return understand(words, now, 7).minutes == understand(words, now, 11).minutes
+    return meaning(turn, words, 7).minutes == meaning(turn, words, 11).minutes
 
 
 @router.press("event.cancel")
@@ -334,7 +330,7 @@ def guests(turn: Turn, number: str, after: str) -> None:
     found = listing.guests(turn.db, event.number, int(after), GUESTS + 1)
     lines: list[Text] = [
         T(
-            "{n} come, {maybe} maybe, {waiting} wait for a place.",
+            "Coming: {n}. Maybe: {maybe}. Waiting: {waiting}.",
             n=event.going,
             maybe=event.maybe,
             waiting=event.waiting + event.held,

@@ -83,6 +83,10 @@ def numbers(event: Event) -> Text:
             parts.append(N("{n} place, none left.", "{n} places, none left.", n=event.capacity or 0))
         if event.waiting:
             parts.append(N("{n} waits for a place.", "{n} wait for a place.", n=event.waiting))
+        if event.held:
+            parts.append(
+                N("{n} place is kept for the waiting list.", "{n} places are kept for the waiting list.", n=event.held)
+            )
     if event.least is not None and event.going < event.least:
         parts.append(T("It needs at least {n}.", n=event.least))
     return Lines(parts, " ")
@@ -152,6 +156,8 @@ def gone(number: str) -> Text:
 
 def refusal(error: NotOpen | Closed | TooMany, number: str) -> Text:
     """Why an answer was not taken."""
+    if isinstance(error, TooMany) and not error.free:
+        return T("There is room for you alone: you cannot bring anybody.")
     if isinstance(error, TooMany):
         return N(
             "You can bring {n} more at most.",

@@ -29,7 +29,12 @@ GUIDED = ("title", "when", "place", "text", "capacity", "topic")
 ONLY_ORGANISERS = T("Only the lab's organisers can do that.")
 
 
-@router.command("event", help=T("Announce an event"), role=Role.ORGANISER)
+@router.command(
+    "event",
+    help=T("Announce an event"),
+    role=Role.ORGANISER,
+    instead=T("/events shows you what is on; what you would like to see you write to me as an /idea."),
+)
 def event(turn: Turn, text: str) -> None:
     """``/event Title | when | where | places`` goes straight to the preview; less is asked for."""
     if not text:
@@ -300,9 +305,13 @@ def preview(turn: Turn, draft: dict[str, Any]) -> None:
         lines.append(
             N("{n} person can come then, and hears first.", "{n} people can come then, and hear first.", n=asked)
         )
-    hearing = len(rooms.hearing(turn.connection, [rooms.EVENTS, draft["topic"]]))
+    hearing = rooms.hearing(turn.connection, [rooms.EVENTS, draft["topic"]])
+    team = {*conversation.team_chats(turn.connection)} - {*hearing}
+    groups = T("the groups that hear of such events ({rooms})", rooms=len(hearing))
     lines.append(
-        T("It goes to the groups that hear of such events ({rooms}), and to all who asked for news.", rooms=hearing)
+        T("It goes to {groups}, to the team's room, and to all who asked for news.", groups=groups)
+        if team
+        else T("It goes to {groups}, and to all who asked for news.", groups=groups)
     )
     turn.ask(
         Lines([T("This is how it goes out:"), *lines], "\n\n"),
