@@ -113,7 +113,7 @@ class PollOption(SQLModel, table=True):
 
 
 class PollPlace(SQLModel, table=True):
-    """A chat where a poll stands. Whoever is there may vote, so a private one that others come into is none more."""
+    """A chat where a poll stands. Whoever is there may vote, so a private one that others enter is none any more."""
 
     __tablename__ = "poll_place"
     __table_args__ = ({"info": {"ends_when_opened": True}},)
