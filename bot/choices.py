@@ -15,15 +15,25 @@ def numbered(labels: Sequence[str], listed: int = 0) -> str:
 
 
 def chosen(typed: str, labels: Sequence[str]) -> int | None:
-    """The reading half: the position (from 0) that a typed number or label means, else ``None``."""
-    if (match := _TYPED_NUMBER.fullmatch(typed)) is not None:
-        position = int(match[1]) - 1
-        return position if 0 <= position < len(labels) else None
-    wanted = _bare(typed)
-    for position, label in enumerate(labels):
-        if wanted and wanted == _bare(label):
-            return position
+    """The reading half: the position (from 0) that a typed number or label means, else ``None``.
+
+    “yes” means “Yes, take it back” where only one label begins so: what stands before a comma is an answer by itself.
+    Fewer words are none: they may be the beginning of what somebody answers in words of their own.
+    """
+    if (number := typed_number(typed)) is not None:
+        return number - 1 if 0 < number <= len(labels) else None
+    wanted = _words(typed) if _bare(typed) else ""  # “-1” is no “1”
+    for read in (_words, _bare, _begun):
+        found = [position for position, label in enumerate(labels) if wanted and wanted == read(label)]
+        if found:
+            return found[0] if len(found) == 1 or read is _words else None
     return None
+
+
+def typed_number(typed: str) -> int | None:
+    """The number that somebody has typed to choose, whether there is such a choice or not."""
+    match = _TYPED_NUMBER.fullmatch(typed)
+    return None if match is None else int(match[1])
 
 
 def fit(html: str, labels: Sequence[str], most: int, longest: int, listed: int = 0) -> list[str]:
@@ -103,6 +113,16 @@ def _open_tags(before: Sequence[tuple[str, str]], tokens: Sequence[str]) -> list
     return tags
 
 
+def _words(label: str) -> str:
+    """A label's words and numbers: without symbols and case."""
+    return " ".join(re.findall(r"[^\W_]+", label.casefold()))
+
+
 def _bare(label: str) -> str:
-    """A label as people type it: without symbols, counts and case."""
+    """A label as people type it: without counts, too."""
     return " ".join(re.findall(r"[^\W\d_]+", label.casefold()))
+
+
+def _begun(label: str) -> str:
+    """What stands before a label's comma."""
+    return _words(label.partition(",")[0])

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlmodel import Session
 
-from bot.choices import chosen
+from bot.choices import chosen, typed_number
 from bot.port import Command
 from bot.text import Catalogues
 from bot.turn import Registered, Turn, Where
@@ -22,6 +22,7 @@ from bot.types import (
     Garbled,
     Joined,
     Lines,
+    N,
     Pressed,
     Retracted,
     Said,
@@ -357,6 +358,8 @@ class Router:
             self._notice(turn)
             turn.shown = None
             self.steps[turn.dialog.step](turn, said.text.strip())
+        elif answers_us and turn.dialog is None and (most := self._beyond(turn, said.text)):
+            turn.say(N("There is only choice {n} here.", "Choose from 1 to {n} here.", n=most))
         elif turn.chat.private or said.mentioned:
             self._notice(turn)
             turn.shown = None
@@ -413,6 +416,12 @@ class Router:
         if turn.dialog is not None and turn.dialog.step in self.counting and text.strip().isdecimal():
             return None
         return chosen(text, [label for label, *_ in json.loads(turn.shown.choices)])
+
+    def _beyond(self, turn: Turn, text: str) -> int:
+        """How many choices there are under ``turn.shown`` for a typed number that is none of them, else 0."""
+        if turn.shown is None or turn.shown.choices is None or typed_number(text) is None:
+            return 0
+        return len(json.loads(turn.shown.choices))
 
     def _pressed(self, turn: Turn, pressed: Pressed) -> None:
         turn.shown = outbox.shown(turn.connection, turn.chat.id, pressed.message.id)

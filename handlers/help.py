@@ -29,20 +29,24 @@ def help_command(turn: Turn, _text: str) -> None:
 
 @router.press("help.show")
 def show(turn: Turn) -> None:
-    lines = [
-        T("/{name}: {help}", name=turn.words.gettext(command.name), help=command.help)
-        for command in sorted(turn.lab.commands.values(), key=lambda command: command.name in LAST)
-        if turn.may(command.role) and command.where in (Where.ANYWHERE, _here(turn))
-    ]
     if turn.chat.private:
         start = T("Write your idea to me, just like that. Or choose a command:")
-        turn.say(Lines([start, Lines(lines)], "\n\n"), *menu())
+        parts: list[Text] = [start, Lines(_commands(turn, Where.ANYWHERE, Where.PRIVATE))]
+        if in_groups := _commands(turn, Where.GROUP):
+            parts.append(Lines([T("Only in a group:"), *in_groups]))
+        turn.say(Lines(parts, "\n\n"), *menu())
     else:
-        turn.say(Lines([T("This is what I can do here:"), Lines(lines)], "\n\n"))
+        here = Lines(_commands(turn, Where.ANYWHERE, Where.GROUP))
+        turn.say(Lines([T("This is what I can do here:"), here], "\n\n"))
 
 
-def _here(turn: Turn) -> Where:
-    return Where.PRIVATE if turn.chat.private else Where.GROUP
+def _commands(turn: Turn, *where: Where) -> list[Text]:
+    """What this person may do there, a line for each command."""
+    return [
+        T("/{name}: {help}", name=turn.words.gettext(command.name), help=command.help)
+        for command in sorted(turn.lab.commands.values(), key=lambda command: command.name in LAST)
+        if turn.may(command.role) and command.where in where
+    ]
 
 
 @router.command("cancel", help=T("Leave the open question"))

@@ -79,6 +79,26 @@ async def test_a_poll_is_voted_on_from_every_copy_by_those_who_may(lab: Communit
     assert not any("Tue" in seen.html for seen in ben.screen[before:])
 
 
+async def test_a_poll_for_groups_warns_its_sender_and_tells_its_readers(lab: Community) -> None:
+    _, ben = await crowd(lab, "ada", "ben")  # Ada has asked
+    olga = await lab.organiser("olga")
+
+    def ask(session: Session) -> None:
+        asking.ask(session.connection(), asking.Draft("Which evening?", ("Tue", "Wed")), 1, lab.time.now(), BERLIN)
+        session.commit()
+
+    await lab.read(ask)
+    await olga.says("/announce Have your say")
+    await olga.presses("Add an idea")
+    await olga.presses("A poll")
+    await olga.says("#1")
+    assert "\nPoll #1 is only for people in its groups. The others cannot vote.\n" in olga.sees
+    await olga.presses("Send")
+    await rests(lab)
+    note = await ben.presses("Vote", copies(ben, "Have your say")[0])
+    assert note == "Only people in the groups where poll #1 stands vote in it."
+
+
 async def test_a_poll_for_some_rooms_only_does_not_go_along_since_its_link_lets_in_whoever_has_it(
     lab: Community,
 ) -> None:

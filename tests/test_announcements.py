@@ -203,7 +203,7 @@ async def test_links_and_an_idea_are_buttons(lab: Community) -> None:
     await olga.presses("Add an idea")
     await olga.presses("An idea")
     await olga.says("#7")
-    assert olga.sees == "I cannot find “7”, or it is over. Choose from the list, or write a number."
+    assert olga.sees == "I do not find “7”, or it is over. Choose from the list, or write a number."
     await olga.says("#1")
     await olga.presses("Send")
     await rests(lab)

@@ -54,6 +54,15 @@ def test_a_label_may_be_typed_without_its_signs_and_counts() -> None:
     assert [chosen(typed, labels) for typed in ("support", "read comments", "WEITER", "wohnen strasse")] == [0, 1, 2, 3]
 
 
+def test_what_stands_before_a_comma_may_be_typed_alone_where_it_means_one_label() -> None:
+    labels = ["Yes, take it back", "No, leave it", "Take my vote back", "Tue, 5", "Tue, 6"]
+    for typed, meant in (("yes", 0), ("NO!", 1), ("tue 6", 4)):
+        assert chosen(typed, labels) == meant
+    for typed in ("take", "Tue", "Tue, 7", "Yes take", "yes please"):
+        assert chosen(typed, labels) is None
+    assert chosen("no", ["No, thanks", "No"]) == 1
+
+
 def test_a_number_is_a_position_and_not_a_label() -> None:
     assert chosen("2", ["2", "1"]) == 1
 

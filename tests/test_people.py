@@ -260,7 +260,9 @@ async def test_help_lists_what_this_person_may_do_here(lab: Community) -> None:
     await anna.says("/help")
     assert commands_in(anna.sees) == everybody | {"/claim", "/link", "/me", "/topics"}
     await olga.says("/help")
-    assert commands_in(olga.sees) == everybody | {"/announce", "/claim", "/event", "/link", "/me", "/status", "/topics"}
+    private, in_groups = olga.sees.split("\n\nOnly in a group:\n")
+    assert commands_in(private) == everybody | {"/announce", "/claim", "/event", "/link", "/me", "/status", "/topics"}
+    assert commands_in(in_groups) == {"/room", "/team"}
     group = await group_of(lab, "anna", "olga")
     await olga.within(group).says("/language en")
     await anna.within(group).says("/help")

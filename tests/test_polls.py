@@ -90,6 +90,32 @@ async def test_a_vote_taken_back_in_private_leaves_the_right_to_vote(lab: Commun
     assert await is_true(lab)
 
 
+async def test_a_vote_is_typed_with_a_comma_a_colon_or_in_the_options_own_words(lab: Community) -> None:
+    [anna] = await in_group(lab, "anna")
+    await anna.says(f"/poll {WHICH} | Tue, at 8 | Wed")
+    for words, meant in (("1, 2", "2. Wed"), ("#1: 1", "1. Tue, at 8"), ("1 wed", "2. Wed"), ("1 Tue", "1. Tue, at 8")):
+        await anna.says(f"/vote {words}")
+        assert anna.sees == f"Your vote in #1: {meant}"
+    for words in ("1 -2", "1 Thu", "1 1.5.", "1 3"):
+        await anna.says(f"/vote {words}")
+        assert anna.sees == "Write the number of your choice, for example: 2"
+    assert await is_true(lab)
+
+
+async def test_a_number_beyond_the_choices_is_answered_with_how_many_there_are(lab: Community) -> None:
+    anna, ben = await in_group(lab, "anna", "ben")
+    await anna.says(f"/poll {WHICH} | Tue | Wed")
+    await ben.says("9", reply_to=the_card(ben).id)
+    assert ben.sees == "Choose from 1 to 3 here."
+    mine = lab.person("anna")
+    await mine.says("/language en")
+    await mine.says("/polls 1")
+    await mine.says("9")
+    assert mine.sees == "Choose from 1 to 3 here."
+    await mine.says("#9")
+    assert mine.sees == "There is no idea #9, or it was withdrawn."
+
+
 async def test_what_a_poll_cannot_be_is_said(lab: Community) -> None:
     [anna] = await in_group(lab, "anna")
     for words, answer in (
@@ -206,9 +232,9 @@ async def test_a_forged_or_old_press_changes_nothing(lab: Community) -> None:
     assert (await poll_of(lab)).voters == 0
     mallory = lab.person("mallory")
     await mallory.says("/vote 1 1")  # she has never been in the group
-    assert mallory.sees == "You are not among those who are asked in poll #1."
+    assert mallory.sees == "Only people in the groups where poll #1 stands vote in it."
     await mallory.says("/polls 1")
-    assert mallory.sees == "There is no poll #1."
+    assert mallory.sees == "Only people in the groups where poll #1 stands vote in it."
     link = (await poll_of(lab)).link
     for wrong in ("/start poll_1_", "/start poll_1_guess", f"/start poll_2_{link}", "/start poll_x_y", "/start poll_"):
         await mallory.says(wrong)
@@ -225,7 +251,7 @@ async def test_a_vote_is_a_command_too_and_a_number_that_is_none_is_explained(la
     await anna.says(f"/poll {WHICH} | Tue | Wed")
     await anna.says("/vote 1 2")
     assert anna.sees == "Your vote in #1: 2. Wed"
-    for wrong in ("/vote 1 3", "/vote 1 1 2", "/vote 1 Wed", "/vote #1 0"):
+    for wrong in ("/vote 1 3", "/vote 1 1 2", "/vote 1 Thu", "/vote #1 0"):
         await anna.says(wrong)
         assert anna.sees == "Write the number of your choice, for example: 2"
     await anna.says("/vote 1")
@@ -271,8 +297,14 @@ async def test_a_form_leads_from_the_question_to_the_post(lab: Community) -> Non
     await anna.presses("When it closes")
     await anna.says("yesterday")
     assert anna.sees.startswith("Please write a time to come")
-    await anna.says("2026-12-05 18:00")
-    assert "It closes: Dec 5, 2026, 6:00" in anna.sees
+    for words, shown in (
+        ("tomorrow", "Nov 3, 2026, 11:59"), ("18 Uhr", "Nov 2, 2026, 6:00"), ("9:00", "Nov 3, 2026, 9:00"),
+        ("morgen 18 Uhr", "Nov 3, 2026, 6:00"), ("2026-12-05 18:00", "Dec 5, 2026, 6:00"),
+    ):  # fmt: skip
+        await anna.says(words)
+        assert f"It closes: {shown}" in anna.sees
+        await anna.presses("When it closes")
+    await anna.says("5.12. 18:00")
     old = anna.screen[-1]
     await anna.presses("Change the question")
     await anna.says("Shall we plant many trees?")
@@ -390,9 +422,50 @@ async def test_an_objection_has_a_reason_that_only_the_author_reads(lab: Communi
     await anna.says("/close 1")
     await refreshed(lab)
     assert "Closed. 1 objection stands in the way: the proposal is not adopted as it is." in the_card(here).html
+    assert anna.sees.startswith(
+        "The objections: “The roof is made of straw.”\n\n#1 “A bonfire in the yard?” is closed."
+    )
     await anna.presses("Say what happens now")
-    assert anna.screen[-2].html == "Why some have objected: “The roof is made of straw.”"
+    assert anna.screen[-2].html == "The objections: “The roof is made of straw.”"
     assert "straw" not in str([seen.html for seen in here.screen])
+
+
+async def test_whoever_types_in_the_group_what_is_for_few_hears_that_all_have_read_it(lab: Community) -> None:
+    anna, ben = lab.person("anna"), lab.person("ben")
+    await anna.says("/poll A bonfire in the yard?")
+    for label in ("Consent to a proposal", "open", "Post it"):
+        await anna.presses(label)
+    await asks(anna, "Tue\nWed", "One choice", "secret")
+    [here, _] = await in_group(lab, "ben", "anna")
+    await anna.within(here.chat).says("/poll 1")
+    await anna.within(here.chat).says("/poll 2")
+    await here.says("/vote 1 3 too much straw")
+    assert here.sees == "Everybody here could read your reason. In private only whoever asks reads it."
+    await here.says("/vote 2 1")
+    assert here.sees == (
+        "That does not count, and everybody here could read it. Delete your message, and vote in private."
+    )
+    await ben.says("/language en")
+    await ben.says("/vote 2 1")
+    assert ben.sees == (
+        "Only people in the groups where poll #2 stands vote in it. If you are in one, press “Vote in private” there."
+    )
+
+
+async def test_whoever_has_asked_closes_a_poll_they_find_by_its_words(lab: Community) -> None:
+    anna = lab.person("anna")
+    await asks(anna, "Tue\nWed", "One choice")
+    await anna.says("/polls EVEN")
+    assert anna.sees == "Polls with “EVEN”:"
+    await anna.says("/polls pizza")
+    assert anna.sees == "I find no poll with “pizza”. /polls shows the newest."
+    await anna.says("/polls 1")
+    assert anna.screen[-2].html == "You can close poll #1:"
+    await anna.says("1")  # the card is the last one: this is a vote
+    assert (await poll_of(lab)).voters == 1
+    assert await anna.presses("Close it") == "Poll #1 is closed now."
+    await anna.says("/close x")
+    assert anna.sees == "Write the number of the poll, for example: /close 17"
 
 
 # -- closing, and what comes of it --------------------------------------------------------------------------
@@ -548,7 +621,7 @@ async def test_who_has_left_a_group_keeps_their_vote_and_can_change_it(lab: Comm
         await lab.person(name).says("/vote 1 2")
         assert lab.person(name).sees == "Your vote in #1: 2. Wed"
     await lab.person("zoe").says("/vote 1 2")  # she never was there
-    assert lab.person("zoe").sees == "You are not among those who are asked in poll #1."
+    assert lab.person("zoe").sees == "Only people in the groups where poll #1 stands vote in it."
     assert (await poll_of(lab)).voters == 2
     assert await is_true(lab)
 
@@ -760,15 +833,16 @@ async def test_the_winner_of_a_poll_of_dates_becomes_an_event_and_who_can_come_h
     assert len(zoe.screen) == before  # she cannot come then; she finds it among the others
 
 
-async def test_what_is_no_date_any_more_is_asked_for(lab: Community) -> None:
+async def test_what_names_no_day_is_marked_in_the_preview_and_becomes_no_event(lab: Community) -> None:
     olga = await lab.organiser("olga")
-    await asks(olga, "Sometime\nLater", "Finding a date")
-    await olga.says("/vote 1 1")
+    await olga.says(f"/poll {WHICH}\nSometime\n30.2. 18:00\n9.12. 18:00")
+    await olga.presses("Finding a date")
+    await olga.presses("open")
+    assert "No day, so I cannot make an event of it: Sometime, 30.2. 18:00." in olga.sees
+    await olga.presses("Post it")
+    await olga.says("/vote 1 1 3")
     await olga.says("/close 1")
-    await olga.presses("Make an event of it")
-    assert olga.sees.startswith("I find no day in “Sometime” that there is.")
-    await olga.says("9.12. 18:00")
-    assert "Wednesday, December 9, 2026" in olga.sees
+    assert [label for label in olga.choices if label.startswith("Make")] == ["Make an event of it: 9.12. 18:00"]
 
 
 async def test_who_is_no_organiser_suggests_the_event_to_the_team(lab: Community) -> None:

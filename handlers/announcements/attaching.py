@@ -8,7 +8,7 @@ from bot.types import Choice, T, Text
 from handlers.announcements import things
 from handlers.announcements.drafts import MOST_LINKS, asked_draft, changed, on_draft, preview
 from handlers.announcements.markdown import is_address
-from handlers.announcements.words import CANCEL
+from handlers.announcements.words import CANCEL, not_found
 from handlers.announcements.writing import too_long
 from storage.announcements.writing import Announcement
 
@@ -107,7 +107,7 @@ def attach_thing(turn: Turn, announcement: Announcement, which: str) -> None:
 def attach(turn: Turn, announcement: Announcement, which: str) -> None:
     """Let it go with the announcement, if it is there and there is room for it."""
     if things.find(turn, which) is None:
-        turn.say(things.refusal(turn, which))
+        turn.say(things.refusal(turn, which) or not_found(which.partition(":")[2]))
         return
     before, announcement.attached = announcement.attached, which
     problem = too_long(turn, announcement)

@@ -5,7 +5,7 @@ from bot.turn import Turn
 from bot.types import Choice, T, Text
 from handlers.announcements import things
 from handlers.announcements.drafts import asked_draft, changed, keep, on_draft
-from handlers.announcements.words import CANCEL, PARTICIPANTS, audience_of, size_of
+from handlers.announcements.words import CANCEL, PARTICIPANTS, audience_of, not_found, size_of
 from storage import rooms
 from storage.announcements import audience
 from storage.announcements.writing import (
@@ -137,9 +137,7 @@ def whose(turn: Turn, announcement: Announcement, which: str) -> None:
     kind, _, thing = which.partition(":")
     number = str(announcement.number)
     if not thing.isdecimal() or len(thing) > 9 or not _is_there(turn, kind, int(thing)):
-        turn.say(
-            T("I cannot find “{words}”, or it is over. Choose from the list, or write a number.", words=thing[:60])
-        )
+        turn.say(not_found(thing))
     elif kind == things.IDEA:
         choose(turn, announcement, f"{SUPPORTERS}:{int(thing)}")
     else:

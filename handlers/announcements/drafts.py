@@ -8,8 +8,7 @@ from typing import Concatenate, ParamSpec
 from bot.router import Router
 from bot.turn import Turn
 from bot.types import Choice, Lines, T, Text
-from handlers.announcements import sending
-from handlers.announcements.things import WITHOUT
+from handlers.announcements import sending, things
 from handlers.announcements.words import audience_of, lasting, seconds_for, size_of
 from handlers.people import messengers
 from storage.announcements import audience, writing
@@ -88,6 +87,7 @@ def facts(turn: Turn, announcement: Announcement, size: audience.Size) -> Text:
     lines: list[Text] = [
         T("<b>This is announcement {number}, not sent yet.</b>", number=str(announcement.number)),
         T("For {audience}: {size}.", audience=audience_of(turn, announcement.audience), size=size_of(size)),
+        *things.limits_of(turn, announcement.attached),
         T("Sending takes about {time}.", time=lasting(seconds_for(turn, size)))
         if size.people or size.rooms
         else T("So it reaches nobody. Choose “For whom?”."),
@@ -146,7 +146,7 @@ def _choices(turn: Turn, announcement: Announcement, size: audience.Size) -> lis
         *languages,
         *([Choice(T("Add a link"), "announce.link", (number,))] if links < MOST_LINKS else []),
         *([Choice(T("Without links"), "announce.unlink", (number,))] if links else []),
-        Choice(WITHOUT[announcement.attached.partition(":")[0]], "announce.detach", (number,))
+        Choice(things.WITHOUT[announcement.attached.partition(":")[0]], "announce.detach", (number,))
         if announcement.attached
         else Choice(T("Add an idea, a poll or an event"), "announce.attach", (number,)),
         *([Choice(T("Without the file"), "announce.unfile", (number,))] if announcement.file else []),

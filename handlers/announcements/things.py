@@ -6,7 +6,7 @@ from bot.choices import width
 from bot.turn import Turn
 from bot.types import Choice, Lines, T, Text
 from handlers.events.words import span
-from handlers.polls.words import payload
+from handlers.polls.words import IN_GROUPS, payload
 from storage import ideas
 from storage.events import listing, places
 from storage.events.tables import State
@@ -70,15 +70,15 @@ def _poll(turn: Turn, number: int, room: bool) -> Thing | None:
     return Thing(title, Lines(lines), [vote])
 
 
-def refusal(turn: Turn, attached: str) -> Text:
-    """Why ``find`` does not find it."""
+def refusal(turn: Turn, attached: str) -> Text | None:
+    """Why ``find`` does not find what is there."""
     kind, _, which = attached.partition(":")
     poll = asking.find(turn.db, int(which)) if kind == POLL and which.isdecimal() and len(which) < 10 else None
     if poll is not None and poll.status == PollStatus.OPEN:
         return T(
             "Poll #{number} is only for the rooms where it stands, so it cannot go along. Which one?", number=which
         )
-    return T("I cannot find “{words}”, or it is over. Choose from the list, or write a number.", words=which[:60])
+    return None
 
 
 def _event(turn: Turn, number: int) -> Thing | None:
@@ -114,3 +114,12 @@ def width_of(turn: Turn, attached: str | None) -> int:
     """How many characters its short form takes, in the longest language."""
     thing = find(turn, attached)
     return 0 if thing is None else 2 + max(width(words.html(thing.short)) for words in turn.lab.catalogues.values())
+
+
+def limits_of(turn: Turn, attached: str | None) -> list[Text]:
+    """What whoever writes shall know before sending: not every reader may vote in it."""
+    kind, _, which = (attached or "").partition(":")
+    poll = asking.find(turn.db, int(which)) if kind == POLL and which.isdecimal() else None
+    if poll is None or poll.audience not in IN_GROUPS:
+        return []
+    return [T("Poll #{number} is only for people in its groups. The others cannot vote.", number=which)]

@@ -227,3 +227,9 @@ def _after(number: tuple[str, ...]) -> list[Choice]:
         Choice(T("Correct it"), "announce.correct", number),
         Choice(T("Take it back everywhere"), "announce.recall", number),
     ]
+
+
+def not_found(words: str) -> Text:
+    """What somebody has written is the number of nothing there is."""
+    shown = words if len(words) <= 40 else f"{words[:40]}…"
+    return T("I do not find “{words}”, or it is over. Choose from the list, or write a number.", words=shown)

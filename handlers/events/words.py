@@ -151,7 +151,7 @@ def calendar_file(event: Event) -> Attachment:
 
 
 def gone(number: str) -> Text:
-    return T("There is no event #{number}, or it is over.", number=number[:9])
+    return T("There is no event #{number}, or it is over.", number=number[:20])
 
 
 def refusal(error: NotOpen | Closed | TooMany, number: str) -> Text:

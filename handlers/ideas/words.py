@@ -48,7 +48,7 @@ def topic_of(turn: Turn, key: str) -> Text:
 
 
 def gone(number: str) -> Text:
-    return T("There is no idea #{number}, or it was withdrawn.", number=number[:9])
+    return T("There is no idea #{number}, or it was withdrawn.", number=number[:20])
 
 
 def number_of(idea: Idea) -> int:

@@ -1,5 +1,7 @@
 """Closing a poll: the result in words and as a picture, and what happens now."""
 
+from dataclasses import replace
+
 from sqlmodel import Session
 
 from bot.router import Router
@@ -35,7 +37,7 @@ def close_command(turn: Turn, text: str) -> None:
 def close(turn: Turn, number: str) -> None:
     poll = asking.find(turn.db, int(number)) if number.isdecimal() else None
     if poll is None:
-        turn.toast(gone(number) if number else T("Write the number of the poll, for example: /close 17"))
+        turn.toast(gone(number) if number.isdecimal() else T("Write the number of the poll, for example: /close 17"))
     elif not may_decide(turn, poll):
         turn.toast(T("Only who has asked and the lab's organisers can do that."))
     elif not close_now(turn, number_of(poll)):
@@ -75,20 +77,29 @@ def close_now(turn: Turn, number: int) -> bool:
     what_now = Message(
         T(
             "#{number} “{question}” is closed. What happens now? "
-            "One or two sentences of yours are read wherever it stood.",
+            "One or two sentences of yours are read wherever it stood: press “Say what happens now”, then write.",
             number=str(number),
             question=poll.question,
         ),
         (
             Choice(T("Say what happens now"), "poll.outcome", (str(number),)),
-            *events_of(poll, voting.options(turn.connection, [number])[number]),
+            *events_of(turn, poll, voting.options(turn.connection, [number])[number]),
         ),
     )
     if poll.author_id is not None:
-        turn.notify([poll.author_id], what_now)
+        why = objections(turn, number)
+        turn.notify(
+            [poll.author_id], what_now if why is None else replace(what_now, text=Lines([why, what_now.text], "\n\n"))
+        )
     else:
         turn.tell_all(conversation.team_chats(turn.connection), what_now)
     return True
+
+
+def objections(turn: Turn, number: int) -> Text | None:
+    """Why some object, without their names, for whoever has asked."""
+    reasons = voting.reasons(turn.connection, number)
+    return T("The objections: {reasons}", reasons="; ".join(f"“{reason}”" for reason in reasons)) if reasons else None
 
 
 def forget_traces(turn: Turn, number: int) -> None:
@@ -138,9 +149,9 @@ def ask_outcome(turn: Turn, number: str) -> None:
     poll = decided(turn, number)
     if poll is None:
         return
-    reasons = voting.reasons(turn.connection, number_of(poll)) if turn.chat.private else []
-    if reasons:
-        turn.say(T("Why some have objected: {reasons}", reasons="; ".join(f"“{reason}”" for reason in reasons)))
+    why = objections(turn, number_of(poll)) if turn.chat.private else None
+    if why is not None:
+        turn.say(why)
     turn.ask(
         T("What happens now? One or two sentences, for everywhere #{number} stood.", number=number),
         CANCEL,

@@ -257,6 +257,13 @@ def preview(turn: Turn, data: Mapping[str, Any]) -> None:
     ]
     if draft.quorum:
         facts.append(T("Needed for a result: {quorum} voters.", quorum=draft.quorum))
+    unclear = [
+        option
+        for option in draft.options
+        if draft.kind is Kind.DATES and not reading.is_date(option, turn.now, turn.words.zone)
+    ]
+    if unclear:
+        facts.append(T("No day, so I cannot make an event of it: {options}.", options=", ".join(unclear)))
     if draft.proposals:
         facts.append(T("Voters can suggest options; you decide about them."))
     choices = [
@@ -454,7 +461,7 @@ def ask_closing(turn: Turn, data: dict[str, Any]) -> None:
     if data.get("audience") in (Audience.LAB, Audience.TEAM, Audience.NAMED):
         choices.append(Choice(T("When all have voted"), "poll.closes", ("all",)))
     turn.ask(
-        T("When shall it close? Choose, or write a time, for example: 2026-12-05 18:00"),
+        T("When shall it close? Choose, or write a time, for example: tomorrow 18:00"),
         *choices,
         CANCEL,
         step="poll.closes",
@@ -476,6 +483,6 @@ def take_closing(turn: Turn, hours: str) -> None:
 def take_time(turn: Turn, text: str) -> None:
     at = reading.moment(text, turn.now, turn.words.zone)
     if at is None:
-        turn.say(T("Please write a time to come, within a year, for example: 2026-12-05 18:00"))
+        turn.say(T("Please write a time to come, within a year, for example: tomorrow 18:00"))
     else:
         preview(turn, {**turn.data, "closes_at": at.isoformat(), "until_all": False})

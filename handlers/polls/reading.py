@@ -2,9 +2,13 @@
 
 import re
 import unicodedata
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from bot.choices import chosen
+from handlers.events import when
+from storage.events.moments import instant
 from storage.people import FILLERS
 from storage.polls.asking import same, width
 from storage.polls.counting import NO, RANKED, YES, Content, Kind, is_valid
@@ -75,7 +79,7 @@ def ballot(kind: Kind, text: str, options: int, most: int) -> tuple[Content, str
         text, reason = match[1], " ".join(match[2].split())
         if (text == "3") != bool(reason) or width(reason) > LONGEST_REASON:
             return None
-    if _NUMBERS.fullmatch(text) is None:
+    if _NUMBERS.fullmatch(text) is None or re.search(r"(?<!\d)-\d", text):  # “-1” is no “1”
         return None
     tokens = re.findall(r"(\d{1,3})\s*(\??)", text)
     numbers = [int(number) for number, _ in tokens]
@@ -97,17 +101,45 @@ def ballot(kind: Kind, text: str, options: int, most: int) -> tuple[Content, str
     return (content, reason) if is_valid(kind, content, options, most) else None
 
 
+def named(kind: Kind, text: str, options: Sequence[str]) -> Content | None:
+    """The same by the words of the options, with commas between several; ``None`` when they are none."""
+    if kind not in (Kind.SINGLE, Kind.SEVERAL, *RANKED):
+        return None
+    whole = chosen(text, options)
+    places = [whole] if whole is not None else [chosen(part, options) for part in re.split(r"[,;>\n]", text)]
+    content = tuple(place for place in places if place is not None)
+    if len(content) < len(places):
+        return None
+    return content if kind in RANKED else tuple(sorted(content))
+
+
+_HOUR = re.compile(r"(?:um |at )?\d{1,2}(?:[:.]\d\d)?\s*(?:uhr|h|[ap]\.?m\.?)?", re.IGNORECASE)
+
+
 def moment(words: str, now: datetime, zone: ZoneInfo) -> datetime | None:
-    """A time to come by the lab's clock: ``2026-12-05 18:00``, ``5.12.2026 18:00``, ``5.12. 18:00``, ``18:00``."""
-    text, local = " ".join(words.replace(",", " ").split()), now.astimezone(zone)
-    if re.fullmatch(r"\d{1,2}\.\d{1,2}\.? \d{1,2}:\d{2}", text):
-        text = re.sub(r"^(\d+)\.(\d+)\.? ", rf"\1.\2.{local.year} ", text)
-    elif re.fullmatch(r"\d{1,2}:\d{2}", text):
-        text = f"{local:%Y-%m-%d} {text}"
-    for form in ("%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%d.%m.%Y %H:%M"):
+    """A time to come by the lab's clock, at most a year ahead, as events are written; a day alone means its end."""
+    local = now.astimezone(zone).replace(tzinfo=None)
+    text = words.strip()
+    for tried in (f"today {text}", f"tomorrow {text}") if _HOUR.fullmatch(text) else (text, f"{text} 23:59"):
         try:
-            found = datetime.strptime(text, form).replace(tzinfo=zone).astimezone(UTC)
-        except (ValueError, OverflowError):
+            meant = when.understand(tried, local)
+        except (*NO_TIME, when.NoHour, when.Past, when.TooFar):
             continue
-        return found if now < found < now + timedelta(days=366) else None
+        at = instant(meant.wall, zone)
+        return at if meant.rule is None and now < at < now + timedelta(days=366) else None
     return None
+
+
+NO_TIME = (when.Unclear, when.NoSuchHour, when.EndsEarlier, ValueError)
+"""What is raised for words that name no time there is."""
+
+
+def is_date(words: str, now: datetime, zone: ZoneInfo) -> bool:
+    """Whether these words name a day that there is, so that an event can be made of them."""
+    try:
+        when.understand(words, now.astimezone(zone).replace(tzinfo=None))
+    except NO_TIME:
+        return False
+    except (when.NoHour, when.Past, when.TooFar):
+        pass
+    return True

@@ -1,22 +1,25 @@
 """Voting: by press, by number, by command, and ballots that take more than one press."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from bot.router import Router
 from bot.turn import Turn
-from bot.types import Choice, Lines, Message, Pressed, T, Text, Verbatim
+from bot.types import Choice, Lines, Message, Pressed, Said, T, Text, Verbatim
 from handlers.polls import reading
 from handlers.polls.closing import close_if_all_have_voted
 from handlers.polls.words import (
     CANCEL,
+    IN_GROUPS,
     SECRECY,
     card,
     counted_as,
     explained,
     gone,
     may_decide,
+    not_asked,
     payload,
     said,
     typed,
@@ -32,6 +35,9 @@ BALLOT, REASON = "poll.ballot", "poll.reason"
 """The steps of a ballot that is not cast yet."""
 
 
+READ_BY_ALL = T("That does not count, and everybody here could read it. Delete your message, and vote in private.")
+
+
 def votable(turn: Turn, number: str) -> Rules | None:
     """The poll, held, if this person may vote in it now and here; who may not is told why."""
     here = None if turn.chat.private else turn.chat.id
@@ -42,9 +48,10 @@ def votable(turn: Turn, number: str) -> Rules | None:
     elif poll.is_over(turn.now):
         turn.toast(T("Poll #{number} is closed.", number=number))
     elif not may:
-        turn.toast(T("You are not among those who are asked in poll #{number}.", number=number))
+        turn.toast(not_asked(poll))
     elif here is not None and poll.secrecy is not Secrecy.OPEN:
-        show_the_way(turn, poll, SECRECY[poll.secrecy])
+        written = isinstance(turn.update, Said)
+        show_the_way(turn, poll, READ_BY_ALL if written else SECRECY[poll.secrecy])
     else:
         return poll
     return None
@@ -180,11 +187,12 @@ def show_count(turn: Turn, number: str) -> None:
 
 @router.command("vote", help=T("Vote by numbers: the poll's, then your choice"))
 def vote_command(turn: Turn, text: str) -> None:
-    number, _, ballot = text.removeprefix("#").partition(" ")
-    if not number.isdecimal():
+    found = re.fullmatch(r"#?\s*(\d+)\b\s*[,:;.]?\s*(.*)", text, re.DOTALL)
+    if found is None:
         turn.say(T("Write the number of the poll and of your choice, for example: /vote 17 2"))
         return
-    if not ballot.strip():
+    number, ballot = found.groups()
+    if not ballot:
         open_ballot(turn, number)
         return
     poll = votable(turn, number)
@@ -196,9 +204,15 @@ def take(turn: Turn, poll: Rules, text: str) -> bool:
     """A whole ballot in one message."""
     read = reading.ballot(poll.kind, text, poll.options, poll.most)
     if read is None:
+        content = reading.named(poll.kind, text, voting.options(turn.connection, [poll.id])[poll.id])
+        read = None if content is None else (content, "")
+    if read is None:
         note(turn, poll, typed(poll.kind))
         return False
-    return cast(turn, poll, *read)
+    counts = cast(turn, poll, *read)
+    if counts and read[1] and not turn.chat.private:
+        turn.say(T("Everybody here could read your reason. In private only whoever asks reads it."))
+    return counts
 
 
 # -- in private ---------------------------------------------------------------------------------------------
@@ -236,8 +250,11 @@ def show(turn: Turn, number: str) -> None:
     """The card, in a group or in private, to whoever may see it."""
     poll = asking.find(turn.db, int(number)) if number.isdecimal() else None
     rules = None if poll is None else voting.rules(turn.connection, int(number))
-    if poll is None or rules is None or not may_see(turn, poll, rules):
+    if poll is None or rules is None:
         turn.toast(gone(number))
+        return
+    if not may_see(turn, poll, rules):
+        turn.toast(not_asked(rules) if turn.chat.private and rules.audience in IN_GROUPS else gone(number))
         return
     turn.say(card(turn, poll, voting.options(turn.connection, [rules.id])[rules.id], turn.chat.private))
 

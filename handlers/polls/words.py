@@ -6,10 +6,12 @@ from datetime import datetime
 from bot.choices import width
 from bot.turn import Turn
 from bot.types import Argument, Choice, Lines, Message, N, T, Text, Verbatim
+from handlers.polls.reading import is_date
 from storage.people import Group, Role
 from storage.polls import voting
 from storage.polls.counting import AGREE, EACH, OBJECT, ONE_PRESS, RANKED, Content, Kind, Result
 from storage.polls.tables import Audience, Poll, Results, Secrecy, Status
+from storage.polls.voting import Rules
 
 CANCEL = Choice(T("Cancel"), "cancel")
 
@@ -124,7 +126,22 @@ def typed(kind: Kind) -> Text:
 
 
 def gone(number: str) -> Text:
-    return T("There is no poll #{number}.", number=number[:9])
+    return T("There is no poll #{number}.", number=number[:20])
+
+
+IN_GROUPS = (Audience.PLACES, Audience.ROOMS)
+"""Those who are asked are known by the groups they are in."""
+
+
+def not_asked(poll: Rules) -> Text:
+    """Why somebody cannot vote, and where they could."""
+    number = str(poll.id)
+    if poll.audience not in IN_GROUPS:
+        return T("You are not among those who are asked in poll #{number}.", number=number)
+    why = T("Only people in the groups where poll #{number} stands vote in it.", number=number)
+    if poll.secrecy is Secrecy.OPEN and poll.kind in ONE_PRESS:
+        return why
+    return Lines([why, T("If you are in one, press “Vote in private” there.")], " ")
 
 
 def number_of(poll: Poll) -> int:
@@ -208,7 +225,9 @@ def card(turn: Turn, poll: Poll, options: Sequence[str], private: bool) -> Messa
     if closed:
         parts.append(outcome_of(poll, options))
         again = Choice(T("Ask it again"), "poll.again", (str(number),))
-        return Message(Lines(parts, "\n\n"), (again, *events_of(poll, options)) if private else (), subject(number))
+        return Message(
+            Lines(parts, "\n\n"), (again, *events_of(turn, poll, options)) if private else (), subject(number)
+        )
     parts.append(Lines(footer(poll), " "))
     found = choices(poll, options, private)
     listed = len(options) if found[0].action == "poll.vote" else 0
@@ -353,7 +372,7 @@ def closed_with(poll: Poll, options: Sequence[str]) -> Text:
     if len(result.winners) > 1:
         found: Text = T("Closed. It is a tie between these: {options}.", options=winners)
     elif kind is Kind.SCHULZE:
-        found = T("Closed. The winner is {option}: compared in pairs, nothing is preferred to it.", option=winners)
+        found = T("Closed. The winner is {option}: in direct comparison nothing else beats it.", option=winners)
     else:
         found = T(
             "Closed. The winner is {option}: {amount}.",
@@ -373,13 +392,15 @@ def closed_with(poll: Poll, options: Sequence[str]) -> Text:
     return Lines([found, *rounds])
 
 
-def events_of(poll: Poll, options: Sequence[str]) -> list[Choice]:
-    """The dates that have won a closed poll can become events."""
+def events_of(turn: Turn, poll: Poll, options: Sequence[str]) -> list[Choice]:
+    """The dates that have won a closed poll can become events, if they name a day."""
     if poll.kind != Kind.DATES or poll.result is None or poll.voters < max(poll.quorum, 1):
         return []
+    zone = turn.lab.catalogues[turn.lab.catalogues.default].zone
     return [
         Choice(T("Make an event of it: {date}", date=options[option]), "event.from_poll", (str(poll.id), str(option)))
         for option in Result.read(poll.result).winners
+        if is_date(options[option], turn.now, zone)
     ]
 
 

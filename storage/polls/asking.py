@@ -132,11 +132,18 @@ class Page(NamedTuple):
 
 
 def browse(
-    session: Session, *, person_id: int, role: Role, chat_id: int | None, after: int | None = None, most: int = 5
+    session: Session,
+    *,
+    person_id: int,
+    role: Role,
+    chat_id: int | None,
+    after: int | None = None,
+    most: int = 5,
+    words: str = "",
 ) -> Page:
     """The newest polls somebody can see: in a group those that stand there, in private those they can vote in.
 
-    Organisers see all of them in private.
+    Organisers see all of them in private. ``words`` stand in the question, whatever their case.
     """
     query = select_models(Poll)
     if chat_id is not None:
@@ -147,6 +154,8 @@ def browse(
         voted = select(ballot_table.c.poll_id).where(ballot_table.c.person_id == person_id)
         everybodys = [Audience.LAB, Audience.NAMED] + ([Audience.TEAM] if role.covers(Role.MODERATOR) else [])
         query = query.where(or_(col(Poll.audience).in_(everybodys), col(Poll.id).in_(let_in), col(Poll.id).in_(voted)))
+    if words:
+        query = query.where(col(Poll.question).icontains(words, autoescape=True))
     if after is not None:
         query = query.where(col(Poll.id) < after)
     found = session.exec(query.order_by(col(Poll.id).desc()).limit(most + 1)).all()

@@ -48,7 +48,7 @@ class Crowd:
         self.citizens: dict[int, Citizen] = {}
         self.published: list[int] = []
         self.pressed_again = 0
-        self._meant: dict[str, tuple[Citizen, str, str]] = {}
+        self._meant: dict[str, tuple[Citizen, Message, str, str]] = {}
         self._messages = 0
         self._calls = 0
         self._answers = 0
@@ -119,13 +119,17 @@ class Crowd:
 
     def _press(self, citizen: Citizen, message: Message, label: str, start: str) -> None:
         query = self.server.press(citizen.user, citizen.chat, message, label)
-        self._meant[query] = citizen, label, start
+        self._meant[query] = citizen, message, label, start
 
     def _press_again(self, query: str) -> None:
-        """“This button is out of date”: whoever still wants it presses the newest one."""
-        citizen, label, start = self._meant[query]
+        """“This button is out of date”: whoever still wants it presses the newest one, once it is there."""
+        citizen, message, label, start = self._meant[query]
         newest = [message for message in citizen.chat.sent if (message.text or "").startswith(start)]
-        if newest and label in [button for row in newest[-1].buttons for button, _ in row]:
+        if (
+            newest
+            and newest[-1] is not message
+            and label in [button for row in newest[-1].buttons for button, _ in row]
+        ):
             self.pressed_again += 1
             self._press(citizen, newest[-1], label, start)
 
