@@ -123,6 +123,8 @@ async def test_answers_while_the_bot_is_away_are_heard_with_the_rest(settings: S
         [own] = polls(anna, room, stage.bot)
         assert own.counts == {"1": 1, "2": 1}
         assert await ballots(stage) == {(0,): 1, (1,): 1}
+        await stage.app.clock.catch_up()  # what was voted long ago is shown at once
+        await stage.settled()
 
 
 # -- reading and writing events -----------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import random
 import re
 import time
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -48,7 +48,8 @@ class Crowd:
         self.citizens: dict[int, Citizen] = {}
         self.published: list[int] = []
         self.pressed_again = 0
-        self._meant: dict[str, tuple[Citizen, Message, str, str]] = {}
+        self._meant: dict[str, tuple[Citizen, str, str]] = {}
+        self._out_of_date: deque[str] = deque()
         self._messages = 0
         self._calls = 0
         self._answers = 0
@@ -82,7 +83,10 @@ class Crowd:
                 self._see(self.citizens[call.chat], self.server.message(call.chat, int(call.params["message_id"])))
         for answer in answers:
             if answer.text is not None and "out of date" in answer.text:
-                self._press_again(answer.query)
+                self._out_of_date.append(answer.query)
+        # One after the other: the bot may not have noted yet that the message has arrived.
+        while self._out_of_date and not self._press_again(self._out_of_date.popleft()):
+            pass
 
     def _see(self, citizen: Citizen, message: Message) -> None:
         text = message.text or ""
@@ -119,19 +123,17 @@ class Crowd:
 
     def _press(self, citizen: Citizen, message: Message, label: str, start: str) -> None:
         query = self.server.press(citizen.user, citizen.chat, message, label)
-        self._meant[query] = citizen, message, label, start
+        self._meant[query] = citizen, label, start
 
-    def _press_again(self, query: str) -> None:
-        """“This button is out of date”: whoever still wants it presses the newest one, once it is there."""
-        citizen, message, label, start = self._meant[query]
+    def _press_again(self, query: str) -> bool:
+        """“This button is out of date”: whoever still wants it presses the newest one. False when nobody does."""
+        citizen, label, start = self._meant[query]
         newest = [message for message in citizen.chat.sent if (message.text or "").startswith(start)]
-        if (
-            newest
-            and newest[-1] is not message
-            and label in [button for row in newest[-1].buttons for button, _ in row]
-        ):
-            self.pressed_again += 1
-            self._press(citizen, newest[-1], label, start)
+        if not newest or label not in [button for row in newest[-1].buttons for button, _ in row]:
+            return False
+        self.pressed_again += 1
+        self._press(citizen, newest[-1], label, start)
+        return True
 
 
 async def test_ten_kills_lose_nothing_of_five_hundred_ideas_and_two_thousand_supports(
