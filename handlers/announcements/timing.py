@@ -1,6 +1,5 @@
 """When an announcement goes out: now, at a time in people's own words, and not at night."""
 
-import re
 from datetime import timedelta
 
 from bot.router import Router
@@ -9,14 +8,13 @@ from bot.types import Choice, T
 from handlers.announcements.drafts import asked_draft, changed, on_draft
 from handlers.announcements.words import CANCEL
 from handlers.events import facts
-from handlers.events.when import Meant
+from handlers.events.when import Meant, is_hour
 from storage.announcements.writing import Announcement
 from storage.events import moments
 
 router = Router()
 
 FURTHEST = timedelta(days=366)
-HOUR = re.compile(r"(?:um |at )?\d{1,2}(?:[:.]\d\d)?\s*(?:uhr|h|[ap]\.?m\.?)?", re.IGNORECASE)
 
 
 @on_draft(router, "announce.when")
@@ -38,7 +36,7 @@ def take_when(turn: Turn, text: str) -> None:
     if announcement is None:
         return
     try:
-        if HOUR.fullmatch(text.strip()) and turn.data.get("day") is None:
+        if is_hour(text) and turn.data.get("day") is None:
             meant = next_such(turn, text)
         else:
             meant = facts.understood(turn, text, once=True)

@@ -63,6 +63,7 @@ _HOUR = re.compile(
     r"(?P<bh>\d{1,2}):(?P<bm>\d{2})|"
     r"(?P<ch>\d{1,2})\s*(?P<cu>uhr|h\b|a\.?m\.?|p\.?m\.?)(?:\s*(?P<cm>\d{2})\b)?)(?![\d.:])"
 )
+_LONE_HOUR = re.compile(r"(?:um |at )?\d{1,2}(?:[:.]\d\d)?\s*(?:uhr|h|[ap]\.?m\.?)?", re.IGNORECASE)
 _LENGTH = re.compile(
     r"(?:\b(?:for|für)\s+)?(?<![\d.])(?P<n>\d{1,3}(?:[.,]5)?)\s*"
     r"(?:(?P<hours>stunden?|std\.?|hours?|hrs?)|min(?:uten?|utes?|s)?\.?)(?:\s+lang)?\b"
@@ -170,6 +171,11 @@ def _length(rest: str) -> tuple[int | None, str]:
         return None, rest
     number = float(found["n"].replace(",", "."))
     return max(1, int(number * (60 if found["hours"] else 1))), _without(rest, found)
+
+
+def is_hour(text: str) -> bool:
+    """Whether somebody names an hour and no day: “18”, “um 18 Uhr”, “6:30 pm”."""
+    return _LONE_HOUR.fullmatch(text.strip()) is not None
 
 
 def _hours(rest: str) -> tuple[time | None, time | None, str]:

@@ -113,14 +113,11 @@ def named(kind: Kind, text: str, options: Sequence[str]) -> Content | None:
     return content if kind in RANKED else tuple(sorted(content))
 
 
-_HOUR = re.compile(r"(?:um |at )?\d{1,2}(?:[:.]\d\d)?\s*(?:uhr|h|[ap]\.?m\.?)?", re.IGNORECASE)
-
-
 def moment(words: str, now: datetime, zone: ZoneInfo) -> datetime | None:
     """A time to come by the lab's clock, at most a year ahead, as events are written; a day alone means its end."""
     local = now.astimezone(zone).replace(tzinfo=None)
     text = words.strip()
-    for tried in (f"today {text}", f"tomorrow {text}") if _HOUR.fullmatch(text) else (text, f"{text} 23:59"):
+    for tried in (f"today {text}", f"tomorrow {text}") if when.is_hour(text) else (text, f"{text} 23:59"):
         try:
             meant = when.understand(tried, local)
         except (*NO_TIME, when.NoHour, when.Past, when.TooFar):
