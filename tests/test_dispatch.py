@@ -365,7 +365,7 @@ async def test_a_locked_database_delays_a_message_and_loses_and_doubles_nothing(
 async def test_a_full_disk_delays_a_message_and_loses_and_doubles_nothing(shaky: Community, on_sqlite: Path) -> None:
     anna, ben = await met(shaky, "anna"), await met(shaky, "ben")
     await anna.says("/echo before")
-    words = "x" * 500_000  # needs pages that are not there
+    words = "x" * 50_000  # needs pages that are not there
 
     def pages(most: int | None) -> Callable[[Any], None]:
         def job(connection: Any) -> None:
