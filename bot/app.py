@@ -231,7 +231,7 @@ def connect(settings: Settings, *, reset_cross_signing: bool = False) -> tuple[l
         adapters.append(
             Matrix(
                 login,
-                settings.data / "matrix",
+                settings.matrix_folder,
                 invites=settings.matrix_invites,
                 rate=settings.matrix_rate,
                 burst=settings.matrix_burst,

@@ -169,12 +169,30 @@ class Settings(BaseSettings):
             raise ValueError("LABBOT_MATRIX_HOMESERVER is missing; an example is https://matrix.lab.example")
         if "telegram" in self.adapters and self.telegram_token is None:
             raise ValueError("LABBOT_TELEGRAM_TOKEN is missing, but LABBOT_ADAPTERS names telegram")
+        if "matrix" in self.messengers:
+            self._can_log_in()
         return self
+
+    def _can_log_in(self) -> None:
+        if self.matrix_password is not None and self.matrix_token is not None:
+            raise ValueError("LABBOT_MATRIX_PASSWORD and LABBOT_MATRIX_TOKEN are both set; labbot uses one of them")
+        if self.matrix_password is not None and not self.matrix_user:
+            raise ValueError("LABBOT_MATRIX_USER is missing; an example is @labbot:lab.example")
+        if self.matrix_password is None and self.matrix_token is None and not self.matrix_folder.is_dir():
+            raise ValueError(
+                f"LABBOT_MATRIX_PASSWORD is missing: no login is stored in {self.matrix_folder}, and"
+                " LABBOT_MATRIX_TOKEN is not set either"
+            )
 
     @property
     def database(self) -> str:
         """The database's URL, SQLite in the data folder if none is set."""
         return self.database_url or f"sqlite:///{self.data.resolve() / 'labbot.db'}"
+
+    @property
+    def matrix_folder(self) -> Path:
+        """Where the Matrix account's login and keys are kept; made at the first login."""
+        return self.data / "matrix"
 
     @property
     def zone(self) -> ZoneInfo:

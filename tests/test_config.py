@@ -46,6 +46,11 @@ WRONG = {
     "LABBOT_TELEGRAM_GROUP_RATE": ["0"],
     "LABBOT_TELEGRAM_IN_FLIGHT": ["0", "1001", "1.5"],
     "LABBOT_TELEGRAM_BULK_IN_FLIGHT": ["0", "many"],
+    "LABBOT_MATRIX_USER": ["labbot", "@labbot"],
+    "LABBOT_MATRIX_INVITES": ["nobody", "all,homeserver"],
+    "LABBOT_MATRIX_RATE": ["0", "-1", "nan"],
+    "LABBOT_MATRIX_BURST": ["0", "10001", "many"],
+    "LABBOT_MATRIX_REACTIONS": ["perhaps"],
 }
 
 
@@ -65,6 +70,39 @@ def test_a_messenger_that_is_asked_for_needs_its_account(monkeypatch: pytest.Mon
     monkeypatch.setenv("LABBOT_ADAPTERS", "telegram")
     with pytest.raises(BadSettings, match=r"^LABBOT_TELEGRAM_TOKEN is missing, but LABBOT_ADAPTERS names telegram$"):
         read_settings()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"user": "@labbot:lab.example"}, "LABBOT_MATRIX_HOMESERVER is missing; "),
+        ({"homeserver": "lab.example"}, "LABBOT_MATRIX_PASSWORD is missing: no login is stored in data/matrix, and "),
+        ({"homeserver": "lab.example", "password": CANARY}, "LABBOT_MATRIX_USER is missing; "),
+        (
+            {"homeserver": "lab.example", "user": "@labbot:lab.example", "password": CANARY, "token": CANARY},
+            "LABBOT_MATRIX_PASSWORD and LABBOT_MATRIX_TOKEN are both set; ",
+        ),
+    ],
+)
+def test_a_matrix_account_needs_a_homeserver_and_one_way_to_log_in(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], said: str
+) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(f"LABBOT_MATRIX_{name.upper()}", value)
+    with pytest.raises(BadSettings) as caught:
+        read_settings()
+    assert str(caught.value).startswith(said)
+    assert CANARY not in str(caught.value)
+
+
+def test_after_the_first_login_the_password_may_go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LABBOT_MATRIX_HOMESERVER", "lab.example")
+    (tmp_path / "data" / "matrix").mkdir(parents=True)
+    assert read_settings().messengers == ("matrix",)
+    monkeypatch.setenv("LABBOT_ADAPTERS", "telegram")
+    monkeypatch.setenv("LABBOT_TELEGRAM_TOKEN", TOKEN)
+    (tmp_path / "data" / "matrix").rmdir()
+    assert read_settings().messengers == ("telegram",)  # what is not run needs no account
 
 
 def test_without_any_setting_there_is_a_lab_in_dortmund_without_a_messenger(tmp_path: Path) -> None:

@@ -31,7 +31,10 @@ LOG_IN_AGAIN = "set LABBOT_MATRIX_USER and LABBOT_MATRIX_PASSWORD so that labbot
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """What the operator has set: LABBOT_MATRIX_HOMESERVER (a server's name or URL), _USER, and _PASSWORD or _TOKEN."""
+    """What the operator has set: LABBOT_MATRIX_HOMESERVER (a server's name or URL), _USER, and _PASSWORD or _TOKEN.
+
+    A password needs a user; a token goes before a password.
+    """
 
     homeserver: str
     user: str = ""
@@ -74,7 +77,6 @@ async def sign_in(login: Login, folder: Path) -> Session:
     device is kept as long as its keys are held, also when its token has died; when they are not held any more,
     nobody could ever trust it again, and a new one takes its place. Raises ``Refused`` and ``RetryLater``.
     """
-    _check_settings(login)
     files.prepare(folder)
     kept = _kept(login, folder)
     async with _reached(login, kept, folder) as server:
@@ -100,7 +102,6 @@ async def look(login: Login, folder: Path) -> Account | None:
 
     None when the next start will log in: nothing is kept, or it has died. Raises ``Refused`` and ``RetryLater``.
     """
-    _check_settings(login)
     kept = _kept(login, folder)
     async with _reached(login, kept, folder) as server:
         if login.token is not None:
@@ -139,15 +140,6 @@ def identity(account: Account, folder: Path) -> Mapping[str, str] | None:
 
 
 # -- what the operator has set ------------------------------------------------------------------------------
-
-
-def _check_settings(login: Login) -> None:
-    if not login.homeserver.strip():
-        raise Refused("LABBOT_MATRIX_HOMESERVER is missing; examples are lab.example and https://matrix.lab.example.")
-    if login.password is not None and login.token is not None:
-        raise Refused("LABBOT_MATRIX_PASSWORD and LABBOT_MATRIX_TOKEN are both set; labbot uses one of them.")
-    if login.password is not None and not login.user.strip():
-        raise Refused("LABBOT_MATRIX_USER is missing; an example is @labbot:lab.example.")
 
 
 def _means(setting: str, user_id: str) -> bool:
