@@ -17,7 +17,7 @@ from handlers.help import menu
 from handlers.ideas.showing import show
 from handlers.ideas.words import author_has_left, is_the_labs
 from handlers.polls.drafting import begin as begin_poll
-from handlers.polls.voting import open_link
+from handlers.polls.opening import open_link
 from handlers.polls.words import GROUPS
 from storage import erasure, outbox, people
 from storage.announcements import ledger

@@ -21,8 +21,8 @@ from handlers.polls.drafting import (
     trouble,
 )
 from handlers.polls.mirroring import mirror
+from handlers.polls.opening import show
 from handlers.polls.reading import Unclear
-from handlers.polls.voting import show
 from handlers.polls.words import (
     card,
     gone,

@@ -5,7 +5,7 @@ import re
 from bot.router import Router
 from bot.turn import Turn
 from bot.types import Choice, T
-from handlers.polls.voting import open_ballot, show
+from handlers.polls.opening import open_ballot, show
 from handlers.polls.words import may_decide
 from storage.polls import asking
 from storage.polls.tables import LONGEST_QUESTION, Status
