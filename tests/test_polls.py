@@ -357,6 +357,29 @@ async def test_every_kind_is_voted_in_by_press_and_by_number(lab: Community) -> 
     assert await lab.read(lambda session: session.connection().exec_driver_sql("SELECT * FROM dialog").all()) == []
 
 
+@pytest.mark.parametrize("buttons", [24, 0])
+async def test_a_number_typed_against_an_option_is_its_resistance_and_never_the_place_of_a_choice(
+    settings: Settings, buttons: int
+) -> None:
+    async with running(settings, replace(UNLIMITED, choices=buttons)) as lab:
+        anna = lab.person("anna")
+        for words in ("/poll Which evening?\nTue\nWed\nThu", "Least resistance", "open", "Post it"):
+            await anna.says(words)
+        await anna.says("/vote 1")
+        assert anna.choices == ([*map(str, range(11)), "Cancel"] if buttons else [])
+        assert ("Write the number. /cancel leaves it." in anna.sees) is not buttons
+        for words in ("11", "12", "999"):
+            await anna.says(words)
+            assert anna.sees.startswith("Please write a number from 0 to 10.\n\n<b>#1 Which evening?</b>")
+            assert "How much speaks against 1. Tue?" in anna.sees
+        for words in ("0", "1.", "10"):
+            await anna.says(words)
+        assert anna.sees == "Your vote in #1: 1. Tue: 0, 2. Wed: 1, 3. Thu: 10"
+        await anna.says("/vote 1")
+        await anna.says("3 2 1")
+        assert anna.sees == "Your vote in #1: 1. Tue: 3, 2. Wed: 2, 3. Thu: 1"
+
+
 async def test_in_a_group_what_is_not_open_leads_into_private(lab: Community) -> None:
     anna = lab.person("anna")
     number = await asks(anna, "Tue\nWed", "One choice", "secret")

@@ -9,7 +9,9 @@ from bot.turn import Turn
 from bot.types import Attachment, Choice, Lines, Message, T, Text
 from handlers.polls import picture
 from handlers.polls.words import (
+    BALLOT,
     CANCEL,
+    RESISTANCE,
     bars,
     closed_with,
     events_of,
@@ -104,7 +106,8 @@ def objections(turn: Turn, number: int) -> Text | None:
 
 def forget_traces(turn: Turn, number: int) -> None:
     """What led through a secret vote goes: unfinished ballots, and how often their messages changed."""
-    conversation.close_dialogs(turn.connection, "poll.ballot", f'{{"poll": {number},')
+    for step in (BALLOT, RESISTANCE):
+        conversation.close_dialogs(turn.connection, step, f'{{"poll": {number},')
     outbox.forget(turn.connection, f"ballot:{number}")
 
 

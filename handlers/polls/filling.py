@@ -1,70 +1,95 @@
 """Ballots that take more than one press, or one message: filled in step by step, and then cast."""
 
-from typing import Any
+from collections.abc import Sequence
 
+from bot.choices import typed_number
 from bot.router import Router
 from bot.turn import Turn
 from bot.types import Choice, Lines, Message, T, Text, Verbatim
 from handlers.polls.voting import cast, note, take, traces, votable
-from handlers.polls.words import CANCEL, SECRECY, explained, typed
+from handlers.polls.words import BALLOT, CANCEL, RESISTANCE, SECRECY, explained, typed
 from storage.polls import asking, voting
 from storage.polls.counting import EACH, MOST_RESISTANCE, NO, OBJECT, RANKED, YES, Content, Kind
 from storage.polls.voting import Rules
 
 router = Router()
 
-BALLOT = "poll.ballot"
-"""The step of a ballot that is not cast yet."""
 
-
-def ask_ballot(turn: Turn, poll: Rules, draft: list[int]) -> None:
+def ask_ballot(turn: Turn, poll: Rules) -> None:
     """A ballot of several presses, or of one message."""
+    if poll.kind is Kind.RESISTANCE:
+        ask_resistance(turn, poll, [])
+        return
+    number, options = str(poll.id), voting.options(turn.connection, [poll.id])[poll.id]
+    choices = [Choice(Verbatim(option), "poll.mark", (number, str(place))) for place, option in enumerate(options)]
+    if poll.kind is not Kind.CONSENT:
+        choices += [
+            Choice(T("Cast my vote"), "poll.cast", (number,)),
+            Choice(T("Begin again"), "poll.ballot", (number,)),
+        ]
+    what = explained(poll.kind, poll.most)
+    parts = [head(turn, poll), what, listed(options), how(poll.kind), SECRECY[poll.secrecy]]
+    turn.ask(
+        Message(Lines(parts, "\n\n"), (*choices, CANCEL), subject=traces(poll), listed=len(options)),
+        step=BALLOT,
+        data={"poll": poll.id, "draft": []},
+    )
+
+
+def head(turn: Turn, poll: Rules) -> Text:
     found = asking.find(turn.db, poll.id)
     assert found is not None
-    options = voting.options(turn.connection, [poll.id])[poll.id]
-    number = str(poll.id)
-    head = T("<b>#{number} {question}</b>", number=number, question=found.question)
-    listed: list[Text] = [Verbatim(f"{place}. {option}") for place, option in enumerate(options, 1)]
-    if poll.kind is Kind.RESISTANCE:
-        place = len(draft)
-        asked: Text = T(
-            "How much speaks against {option}? From 0 (nothing) to 10 (not at all).",
-            option=f"{place + 1}. {options[place]}",
-        )
-        choices = [
-            Choice(Verbatim(str(amount)), "poll.resist", (number, str(place), str(amount)))
-            for amount in (*range(1, MOST_RESISTANCE + 1), 0)  # so that a typed number is the number
-        ]
-        parts: list[Text] = [head, Lines(listed), asked] if place == 0 else [head, asked]
-    else:
-        asked = typed(poll.kind)
-        choices = [Choice(Verbatim(option), "poll.mark", (number, str(place))) for place, option in enumerate(options)]
-        if poll.kind is not Kind.CONSENT:
-            choices += [
-                Choice(T("Cast my vote"), "poll.cast", (number,)),
-                Choice(T("Begin again"), "poll.ballot", (number,)),
-            ]
-        parts = [head, explained(poll.kind, poll.most), Lines(listed), asked]
+    return T("<b>#{number} {question}</b>", number=str(poll.id), question=found.question)
+
+
+def listed(options: Sequence[str]) -> Text:
+    return Lines([Verbatim(f"{place}. {option}") for place, option in enumerate(options, 1)])
+
+
+def how(kind: Kind) -> Text:
+    """How a ballot is filled in: press by press, or in one message."""
+    match kind:
+        case Kind.CONSENT:
+            return typed(kind)
+        case Kind.DATES:
+            presses = T("Choose a date once for yes, twice for “if need be”; then “Cast my vote”.")
+        case Kind.DOTS:
+            presses = T("Each time you choose an option it gets a dot; then “Cast my vote”.")
+        case _:
+            presses = T("Choose them one after the other, in your order; then “Cast my vote”.")
+    return Lines([presses, T("Or in one message: {typed}", typed=typed(kind))])
+
+
+def ask_resistance(turn: Turn, poll: Rules, draft: list[int], *before: Text) -> None:
+    """What speaks against the next option. A number is the answer itself, so none of the choices has another one."""
+    place, options = len(draft), voting.options(turn.connection, [poll.id])[poll.id]
+    asked = T(
+        "How much speaks against {option}? From 0 (nothing) to 10 (not at all).",
+        option=f"{place + 1}. {options[place]}",
+    )
+    choices = [
+        Choice(Verbatim(str(amount)), "poll.resist", (str(poll.id), str(place), str(amount)))
+        for amount in range(MOST_RESISTANCE + 1)
+    ]
+    parts = [*before, head(turn, poll), *([] if draft else [listed(options)]), asked]
+    if not turn.whispers:  # where choices are numbered lines, they would be other numbers
+        parts.append(T("Write the number. /cancel leaves it."))
+        choices = []
     parts.append(SECRECY[poll.secrecy])
     turn.ask(
-        Message(
-            Lines(parts, "\n\n"),
-            (*choices, CANCEL),
-            subject=traces(poll),
-            listed=0 if poll.kind is Kind.RESISTANCE else len(options),
-        ),
-        step=BALLOT,
+        Message(Lines(parts, "\n\n"), (*choices, CANCEL) if choices else (), subject=traces(poll)),
+        step=RESISTANCE,
         data={"poll": poll.id, "draft": draft},
     )
 
 
-def open_draft(turn: Turn, number: str) -> tuple[Rules, list[int]] | None:
+def open_draft(turn: Turn, number: str, step: str = BALLOT) -> tuple[Rules, list[int]] | None:
     """The ballot that is being filled in; a button of an older one opens it anew."""
     poll = votable(turn, number)
     if poll is None:
         return None
-    if turn.dialog is None or turn.dialog.step != BALLOT or turn.data.get("poll") != poll.id:
-        turn.wait(BALLOT, {"poll": poll.id, "draft": []})
+    if turn.dialog is None or turn.dialog.step != step or turn.data.get("poll") != poll.id:
+        turn.wait(step, {"poll": poll.id, "draft": []})
     return poll, list(turn.data["draft"])
 
 
@@ -115,7 +140,7 @@ def so_far(turn: Turn, poll: Rules, draft: Content) -> Text:
 @router.press("poll.resist")
 def resist(turn: Turn, number: str, option: str, amount: str) -> None:
     """What speaks against one option; then comes the next one."""
-    found = open_draft(turn, number)
+    found = open_draft(turn, number, RESISTANCE)
     if found is None:
         return
     poll, draft = found
@@ -127,7 +152,7 @@ def resist(turn: Turn, number: str, option: str, amount: str) -> None:
 
 def resisted(turn: Turn, poll: Rules, draft: list[int]) -> None:
     if len(draft) < poll.options:
-        ask_ballot(turn, poll, draft)
+        ask_resistance(turn, poll, draft)
     elif cast(turn, poll, tuple(draft)):
         turn.done()
 
@@ -148,14 +173,22 @@ def cast_draft(turn: Turn, number: str) -> None:
 
 @router.step(BALLOT)
 def take_ballot(turn: Turn, text: str) -> None:
-    """A ballot as one message, or one answer to the question of resistance."""
-    data: dict[str, Any] = turn.data
-    poll = votable(turn, str(data["poll"]))
+    """A ballot as one message."""
+    poll = votable(turn, str(turn.data["poll"]))
+    if poll is None or take(turn, poll, text):
+        turn.done()
+
+
+@router.step(RESISTANCE, numbers=True)
+def take_resistance(turn: Turn, text: str) -> None:
+    """What speaks against one option, or against all of them in one message."""
+    poll, draft = votable(turn, str(turn.data["poll"])), list(turn.data["draft"])
     if poll is None:
         turn.done()
-        return
-    draft = list(data["draft"])
-    if poll.kind is Kind.RESISTANCE and text.isdecimal() and int(text) <= MOST_RESISTANCE and poll.options > 1:
-        resisted(turn, poll, [*draft, int(text)])
-    elif take(turn, poll, text):
-        turn.done()
+    elif (amount := typed_number(text)) is None:
+        if take(turn, poll, text):
+            turn.done()
+    elif amount <= MOST_RESISTANCE:
+        resisted(turn, poll, [*draft, amount])
+    else:
+        ask_resistance(turn, poll, draft, T("Please write a number from 0 to {most}.", most=MOST_RESISTANCE))

@@ -56,7 +56,7 @@ def open_ballot(turn: Turn, number: str) -> None:
     ):
         show(turn, number)
     elif votable(turn, number) is not None:
-        ask_ballot(turn, poll, [])
+        ask_ballot(turn, poll)
 
 
 def show(turn: Turn, number: str) -> None:

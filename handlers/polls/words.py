@@ -15,6 +15,9 @@ from storage.polls.voting import Rules
 
 CANCEL = Choice(T("Cancel"), "cancel")
 
+BALLOT, RESISTANCE = "poll.ballot", "poll.resistance"
+"""The steps of a ballot that is not cast yet: a whole one, and one that is asked for option by option."""
+
 NAMES = 20
 """How many voters' names an open poll shows; of the others it tells how many they are."""
 
