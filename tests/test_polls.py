@@ -13,8 +13,9 @@ from sqlmodel import Session, SQLModel, col, select
 
 from bot.adapters.memory import UNLIMITED, Seen
 from bot.config import Settings
+from storage import people
 from storage.outbox import Outbox
-from storage.people import Account, Person
+from storage.people import Account, Person, Role
 from storage.polls import asking, voting
 from storage.polls.tables import BallotKey, Poll
 from tests.conftest import Community, Resident, running
@@ -483,7 +484,7 @@ async def test_whoever_has_asked_closes_a_poll_they_find_by_its_words(lab: Commu
     await anna.says("/polls pizza")
     assert anna.sees == "I find no poll with “pizza”. /polls shows the newest."
     await anna.says("/polls 1")
-    assert anna.screen[-2].html == "You can close poll #1:"
+    assert anna.screen[-2].html == "What you can do about poll #1:"
     await anna.says("1")  # the card is the last one: this is a vote
     assert (await poll_of(lab)).voters == 1
     assert await anna.presses("Close it") == "Poll #1 is closed now."
@@ -684,6 +685,70 @@ async def test_a_list_shows_what_one_may_see(lab: Community) -> None:
     await here.says("/poll 3")
     await here.says("/polls")
     assert here.choices == ["#3 Which evening?"]
+
+
+async def test_a_list_shows_a_poll_for_some_parts_of_society_to_those_who_speak_for_them(lab: Community) -> None:
+    olga, ben, rosa = await lab.organiser("olga"), lab.person("ben"), lab.person("rosa")
+    some = ("Who may vote", "Also politics", "Also science", "Done")
+    await asks(olga, "Tue\nWed", "One choice", "open", some)
+    await ben.says("/polls")
+    assert ben.sees.startswith("There is no poll yet.")
+    await rosa.says("/me")
+    await rosa.presses("Say whom I speak for")
+    await rosa.presses("science")
+    await rosa.says("/polls")
+    assert rosa.choices == ["#1 Which evening?"]
+    await rosa.presses("#1")
+    assert await rosa.presses("Wed") == "Your vote in #1: 2. Wed"
+
+
+async def test_the_team_looks_up_who_votes_for_what_and_nobody_else(lab: Community) -> None:
+    olga, mia = await lab.organiser("olga"), await lab.organiser("mia", Role.MODERATOR)
+    anna = lab.person("anna")
+    to_all = ("Who may vote", "everybody who knows the bot")
+    for secrecy in ("for the team", "secret", "open"):
+        await asks(olga, "Tue\nWed", "Finding a date", secrecy, to_all)
+    for number, ballot in ((1, "1 2?"), (2, "2"), (3, "2?")):
+        await anna.says(f"/vote {number} {ballot}")
+    for who in (olga, mia):
+        await who.says("/polls 1")
+        offer = who.screen[-2]
+        assert offer.html == "What you can do about poll #1:"
+        assert [button.label for button in offer.buttons][-1] == "Who votes for what"
+        await who.presses("Who votes for what", offer)
+        assert re.fullmatch(r"<b>#1 Which evening\?</b>\n1\. Tue\n2\. Wed\n\n[^\n]+: 1, 2\?", who.sees)
+    old = mia.screen[-3]
+    await mia.says("/polls 2")
+    assert not any(button.label == "Who votes for what" for seen in mia.screen[-2:] for button in seen.buttons)
+    await lab.read(lambda session: session.connection().exec_driver_sql("UPDATE person SET role = 'participant'"))
+    assert await mia.presses("Who votes for what", old) == "Only the lab's team can see that, in private."
+    before = len(anna.screen)
+    for number in ("1", "3"):
+        await anna.says(f"/polls {number}")
+    assert not any("can do about" in seen.html for seen in anna.screen[before:])
+    assert "Voted:" not in anna.screen[before].html
+    assert re.search(r"\n\nVoted: [^\n]+ \(2\?\)\n\n", anna.screen[before + 1].html)  # open: each ballot is there
+
+
+async def test_a_long_list_of_voters_goes_on_and_one_whose_count_is_hidden_waits(lab: Community) -> None:
+    olga = await lab.organiser("olga")
+    hidden = ("When the count is shown", "after the close")
+    await asks(olga, "Tue\nWed", "Ranking by points", "for the team", hidden)
+
+    def vote(session: Session) -> None:
+        for _ in range(31):
+            person = people.begin(session.connection(), lab.time.now())
+            voting.vote(session.connection(), 1, person, (1, 0), lab.time.now())
+
+    await lab.read(vote)
+    await olga.says("/polls 1")
+    assert await olga.presses("Who votes for what") == "Who votes for what is shown after the close."
+    await olga.says("/close 1")
+    await olga.says("/polls 1")
+    await olga.presses("Who votes for what")
+    assert (olga.sees.count(": 2 &gt; 1"), olga.choices) == (30, ["More"])
+    await olga.presses("More")
+    assert (olga.sees.count(": 2 &gt; 1"), olga.choices) == (1, [])
 
 
 async def test_who_has_left_is_named_no_more_and_their_vote_goes(lab: Community) -> None:

@@ -7,7 +7,8 @@ from bot.turn import Turn
 from bot.types import T
 from handlers.polls.filling import ask_ballot
 from handlers.polls.voting import take, votable
-from handlers.polls.words import IN_GROUPS, card, gone, may_decide, not_asked
+from handlers.polls.words import IN_GROUPS, card, gone, not_asked
+from storage.people import Role
 from storage.polls import asking, electing, voting
 from storage.polls.counting import ONE_PRESS, Kind
 from storage.polls.tables import Poll, Secrecy
@@ -76,4 +77,6 @@ def may_see(turn: Turn, poll: Poll, rules: Rules) -> bool:
     """Whether this person may read a poll here: in a group where it stands, else who may vote, and the team."""
     if not turn.chat.private:
         return turn.chat.id in asking.places(turn.connection, rules.id)
-    return may_decide(turn, poll) or electing.may_vote(turn.connection, rules, turn.person.id, turn.person.role, None)
+    if poll.author_id == turn.person.id or turn.may(Role.MODERATOR):
+        return True
+    return electing.may_vote(turn.connection, rules, turn.person.id, turn.person.role, None)

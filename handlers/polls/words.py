@@ -9,7 +9,7 @@ from bot.types import Argument, Choice, Lines, Message, N, T, Text, Verbatim
 from handlers.polls.reading import is_date
 from storage.people import Group, Role
 from storage.polls import voting
-from storage.polls.counting import AGREE, EACH, OBJECT, ONE_PRESS, RANKED, Content, Kind, Result
+from storage.polls.counting import AGREE, IF_NEED_BE, NO, OBJECT, ONE_PRESS, RANKED, YES, Content, Kind, Result
 from storage.polls.tables import Audience, Poll, Results, Secrecy, Status
 from storage.polls.voting import Rules
 
@@ -198,6 +198,19 @@ def said(kind: Kind, options: Sequence[str], content: Content) -> Text:
     return enumerated(options, content)
 
 
+def in_numbers(kind: Kind, content: Content) -> str:
+    """A ballot in the numbers of its options, as somebody would type it; “–” where they can come on no date."""
+    match kind:
+        case Kind.DATES:
+            marks = {YES: "", IF_NEED_BE: "?"}
+            return ", ".join(f"{place}{marks[mark]}" for place, mark in enumerate(content, 1) if mark != NO) or "–"
+        case Kind.DOTS:
+            return ", ".join(f"{dots}×{place}" for place, dots in enumerate(content, 1) if dots)
+        case Kind.RESISTANCE:
+            return " ".join(map(str, content))
+    return (" > " if kind in RANKED else ", ").join(str(option + 1) for option in content)
+
+
 def takes_one_press(kind: Kind, secrecy: Secrecy) -> bool:
     """Whether the card's own choices are the vote. In secret an objection must not look different from consent."""
     return kind in ONE_PRESS and not (kind is Kind.CONSENT and secrecy is Secrecy.SECRET)
@@ -324,11 +337,11 @@ def counted_as(kind: Kind, amount: int, more: int, voters: int) -> Text:
 
 
 def who(turn: Turn, poll: Poll) -> Text:
-    """The names of those who have voted, the first ones of many."""
+    """The names of those who have voted and their ballots, the first ones of many."""
     kind = Kind(poll.kind)
     named = [
-        name if kind in EACH or kind in RANKED else f"{name} ({', '.join(str(option + 1) for option in content)})"
-        for name, content in voting.voters(turn.connection, number_of(poll), NAMES)
+        f"{voter.pseudonym} ({in_numbers(kind, voter.content)})"
+        for voter in voting.voters(turn.connection, number_of(poll), NAMES)
     ]
     names = ", ".join(named)
     others = poll.voters - len(named)

@@ -141,19 +141,26 @@ def browse(
     most: int = 5,
     words: str = "",
 ) -> Page:
-    """The newest polls somebody can see: in a group those that stand there, in private those they can vote in.
+    """The newest polls somebody can see: in a group those there, in private their own and those they may vote in.
 
-    Organisers see all of them in private. ``words`` stand in the question, whatever their case.
+    The team sees all of them in private. ``words`` stand in the question, whatever their case.
     """
     query = select_models(Poll)
     if chat_id is not None:
         here = select(place_table.c.poll_id).where(place_table.c.chat_id == chat_id)
         query = query.where(col(Poll.id).in_(here))
-    elif not role.covers(Role.ORGANISER):
+    elif not role.covers(Role.MODERATOR):
         let_in = select(elector_table.c.poll_id).where(elector_table.c.person_id == person_id)
         voted = select(ballot_table.c.poll_id).where(ballot_table.c.person_id == person_id)
-        everybodys = [Audience.LAB, Audience.NAMED] + ([Audience.TEAM] if role.covers(Role.MODERATOR) else [])
-        query = query.where(or_(col(Poll.audience).in_(everybodys), col(Poll.id).in_(let_in), col(Poll.id).in_(voted)))
+        query = query.where(
+            or_(
+                col(Poll.audience) == Audience.LAB,
+                electing.names_group_of(person_id),
+                col(Poll.author_id) == person_id,
+                col(Poll.id).in_(let_in),
+                col(Poll.id).in_(voted),
+            )
+        )
     if words:
         query = query.where(col(Poll.question).icontains(words, autoescape=True))
     if after is not None:

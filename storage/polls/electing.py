@@ -3,7 +3,7 @@
 import hmac
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, func, select
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from storage.conversation import table_of
@@ -71,6 +71,13 @@ _STANDS = select(place_table.c.chat_id).where(
 _ELECTOR = select(elector_table.c.person_id).where(
     elector_table.c.poll_id == bindparam("poll"), elector_table.c.person_id == bindparam("person")
 )
+
+
+def names_group_of(person_id: int) -> ColumnElement[bool]:
+    """A condition on polls: they ask some parts of society, and this person speaks for one of them."""
+    group = select(_person.c.group).where(_person.c.id == person_id).scalar_subquery()
+    listed = literal(",") + poll_table.c.named + ","
+    return and_(poll_table.c.audience == Audience.NAMED, listed.contains(literal(",") + group + ","))
 
 
 def let_in(connection: Connection, number: int, person_id: int) -> None:
