@@ -96,7 +96,7 @@ async def test_a_poll_for_groups_warns_its_sender_and_tells_its_readers(lab: Com
     await olga.presses("Send")
     await rests(lab)
     note = await ben.presses("Vote", copies(ben, "Have your say")[0])
-    assert note == "Only people in the groups where poll #1 stands vote in it."
+    assert note == "Only people in the groups where poll #1 stands vote in it. If you are in one, vote there."
 
 
 async def test_a_poll_for_some_rooms_only_does_not_go_along_since_its_link_lets_in_whoever_has_it(

@@ -17,7 +17,9 @@ from storage import people
 from storage.outbox import Outbox
 from storage.people import Account, Person, Role
 from storage.polls import asking, voting
+from storage.polls.counting import Content
 from storage.polls.tables import BallotKey, Poll
+from storage.reactions import Reaction
 from tests.conftest import Community, Resident, running
 
 HOUR, DAY = 3600.0, 86400.0
@@ -233,9 +235,9 @@ async def test_a_forged_or_old_press_changes_nothing(lab: Community) -> None:
     assert (await poll_of(lab)).voters == 0
     mallory = lab.person("mallory")
     await mallory.says("/vote 1 1")  # she has never been in the group
-    assert mallory.sees == "Only people in the groups where poll #1 stands vote in it."
+    assert mallory.sees == "Only people in the groups where poll #1 stands vote in it. If you are in one, vote there."
     await mallory.says("/polls 1")
-    assert mallory.sees == "Only people in the groups where poll #1 stands vote in it."
+    assert mallory.sees == "Only people in the groups where poll #1 stands vote in it. If you are in one, vote there."
     link = (await poll_of(lab)).link
     for wrong in ("/start poll_1_", "/start poll_1_guess", f"/start poll_2_{link}", "/start poll_x_y", "/start poll_"):
         await mallory.says(wrong)
@@ -421,7 +423,71 @@ async def test_the_count_is_shown_to_those_who_have_voted(lab: Community) -> Non
     await lab.person("ben").says("/polls")
     await lab.person("ben").presses("#1")
     await lab.person("ben").presses("See the count")
-    assert lab.person("ben").sees == "1. Tue: 0 votes, 0 %\n2. Wed: 1 vote, 100 %"
+    assert lab.person("ben").sees == "1. Tue\n0 votes, 0 % \n2. Wed\n1 vote, 100 % ██████████"
+    await ben.says("4", reply_to=the_card(ben).id)  # typed, so whoever has not voted would read the answer, too
+    assert ben.sees == "Everybody here would read it."
+    assert [button.label for button in ben.screen[-1].buttons] == ["Vote in private"]
+
+
+async def test_where_nobody_can_be_told_aside_the_count_so_far_comes_in_private(settings: Settings) -> None:
+    async with running(settings, replace(UNLIMITED, choices=0, begins=True)) as lab:
+        anna = lab.person("anna")
+        for words in ("/poll Which evening?\nTue\nWed", "One choice", "open", "When the count is shown"):
+            await anna.says(words)
+        for words in ("once one has voted", "Post it"):
+            await anna.says(words)
+        here, ben, eve = await in_group(lab, "anna", "ben", "eve")
+        await here.says("/poll 1")
+        card, private = the_card(here), lab.person("ben")
+        ben.messenger.react("ben", ben.chat, card.id, 1)
+        await lab.settled()
+        for ask in ("typed", "reacted"):
+            seen = len(here.screen)
+            if ask == "typed":
+                await ben.says("4", reply_to=card.id)
+            else:
+                ben.messenger.react("ben", ben.chat, card.id, 3)
+                await lab.settled()
+            assert private.sees == "1. Tue\n0 votes, 0 % \n2. Wed\n1 vote, 100 % ██████████"
+            assert not any("vote," in message.html for message in here.screen[seen:])
+        await eve.says("4", reply_to=card.id)
+        assert eve.sees == "The count is shown once you have voted."
+
+
+@pytest.mark.parametrize(("kind", "kept"), [("One choice", 0), ("Several choices", 1)])
+async def test_a_reaction_that_is_taken_back_takes_back_what_it_has_chosen(
+    settings: Settings, kind: str, kept: int
+) -> None:
+    async with running(settings, replace(UNLIMITED, choices=0)) as lab:
+        anna = lab.person("anna")
+        for words in (f"/poll {WHICH}\nTue\nWed\nThu", kind, "open", "Post it"):
+            await anna.says(words)
+        here, ben = await in_group(lab, "anna", "ben")
+        await here.says("/poll 1")
+        card = the_card(here)
+
+        async def after(*what: tuple[str, Any]) -> dict[Content, int]:
+            for does, which in what:
+                if does == "react":
+                    marks.append(ben.messenger.react("ben", ben.chat, card.id, which))
+                else:
+                    ben.messenger.retract_own("ben", ben.chat, marks[which])
+                await lab.settled()
+            assert await is_true(lab)
+            return dict(await lab.read(lambda session: voting.profile(session.connection(), 1)))
+
+        marks: list[str] = []
+        several = {(0, 1): 1}
+        assert await after(("react", 0), ("react", 1)) == (several if kept else {(1,): 1})
+        assert await after(("take", 0)) == {(1,): 1}  # of several the other is left; else it counted no more
+        assert await after(("take", 1)) == {}
+        await ben.says("/vote 1 3")
+        assert await after(("react", 2) if not kept else ("react", 0), ("take", 2)) == ({(2,): 1} if kept else {})
+        marks.append(ben.messenger.react("ben", ben.chat, card.id, 1))
+        await lab.settled()
+        counted = await after()
+        await here.says("/close 1")
+        assert await after(("take", 3)) == counted  # a result stands
 
 
 async def test_an_objection_has_a_reason_that_only_the_author_reads(lab: Community) -> None:
@@ -645,7 +711,10 @@ async def test_who_has_left_a_group_keeps_their_vote_and_can_change_it(lab: Comm
         await lab.person(name).says("/vote 1 2")
         assert lab.person(name).sees == "Your vote in #1: 2. Wed"
     await lab.person("zoe").says("/vote 1 2")  # she never was there
-    assert lab.person("zoe").sees == "Only people in the groups where poll #1 stands vote in it."
+    assert (
+        lab.person("zoe").sees
+        == "Only people in the groups where poll #1 stands vote in it. If you are in one, vote there."
+    )
     assert (await poll_of(lab)).voters == 2
     assert await is_true(lab)
 
@@ -723,8 +792,8 @@ async def test_the_team_looks_up_who_votes_for_what_and_nobody_else(lab: Communi
     await lab.read(lambda session: session.connection().exec_driver_sql("UPDATE person SET role = 'participant'"))
     assert await mia.presses("Who votes for what", old) == "Only the lab's team can see that, in private."
     before = len(anna.screen)
-    for number in ("1", "3"):
-        await anna.says(f"/polls {number}")
+    for which in (1, 3):
+        await anna.says(f"/polls {which}")
     assert not any("can do about" in seen.html for seen in anna.screen[before:])
     assert "Voted:" not in anna.screen[before].html
     assert re.search(r"\n\nVoted: [^\n]+ \(2\?\)\n\n", anna.screen[before + 1].html)  # open: each ballot is there
@@ -885,6 +954,20 @@ async def test_where_choices_are_numbers_nothing_of_the_way_to_a_secret_vote_is_
         assert await lab.read(led) == [("[]", 1, 0)]
         assert await anna.says("1") != []  # there is nothing to choose any more, and an answer
         assert voting.read("2,0") in await lab.read(lambda session: voting.profile(session.connection(), 1))
+
+
+async def test_a_reaction_that_votes_in_secret_is_not_kept(settings: Settings) -> None:
+    async with running(settings, replace(UNLIMITED, choices=0)) as lab:
+        anna = lab.person("anna")
+        for words in (f"/poll {WHICH}\nTue\nWed", "One choice", "secret", "Post it"):
+            await anna.says(words)
+        mark = anna.messenger.react("anna", anna.chat, the_card(anna).id, 1)
+        await lab.settled()
+        assert anna.sees == "Your vote in #1 is in the box."
+        assert await lab.read(lambda session: session.exec(select(Reaction)).all()) == []
+        anna.messenger.retract_own("anna", anna.chat, mark)
+        await lab.settled()
+        assert (await poll_of(lab)).voters == 1
 
 
 # -- from a date to an event --------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from handlers.polls.words import (
     RESISTANCE,
     bars,
     closed_with,
+    counts,
     events_of,
     gone,
     may_decide,
@@ -23,7 +24,6 @@ from handlers.polls.words import (
 )
 from storage import conversation, outbox
 from storage.polls import asking, electing, mirroring, voting
-from storage.polls.counting import Kind
 from storage.polls.tables import LONGEST_OUTCOME, Poll, Secrecy, Status
 from storage.polls.voting import Rules
 
@@ -101,7 +101,8 @@ def close_now(turn: Turn, number: int) -> bool:
 def objections(turn: Turn, number: int) -> Text | None:
     """Why some object, without their names, for whoever has asked."""
     reasons = voting.reasons(turn.connection, number)
-    return T("The objections: {reasons}", reasons="; ".join(f"“{reason}”" for reason in reasons)) if reasons else None
+    quoted = Lines([T("“{words}”", words=reason) for reason in reasons], "; ")
+    return T("The objections: {reasons}", reasons=quoted) if reasons else None
 
 
 def forget_traces(turn: Turn, number: int) -> None:
@@ -127,9 +128,8 @@ def result(turn: Turn, poll: Poll) -> Text:
 def make_chart(session: Session, number: str) -> bytes:
     """The bars of a closed poll as a picture, by the numbers of the options."""
     poll = session.get_one(Poll, int(number))
-    slot = 1 if poll.kind in (Kind.RUNOFF, Kind.SCHULZE) else 0
     tally = voting.tallies(session.connection(), [int(number)])[int(number)]
-    return picture.bars([tally.get((place, slot), 0) for place in range(poll.options)])
+    return picture.bars([amount for amount, _ in counts(poll, tally)])
 
 
 # -- what happens now ---------------------------------------------------------------------------------------

@@ -11,8 +11,9 @@ from handlers.polls.closing import close_if_all_have_voted
 from handlers.polls.words import (
     CANCEL,
     SECRECY,
-    counted_as,
+    bars,
     gone,
+    in_short,
     not_asked,
     payload,
     said,
@@ -59,6 +60,7 @@ def show_the_way(turn: Turn, poll: Rules, why: Text) -> None:
         turn.say(why, Choice(T("Vote in private"), start=payload(found)))
 
 
+@router.press("poll.choose", undo="poll.drop")
 @router.press("poll.vote")
 def press(turn: Turn, number: str, option: str) -> None:
     """One press: the whole ballot, or one choice more or less of several."""
@@ -80,6 +82,20 @@ def press(turn: Turn, number: str, option: str) -> None:
             turn.toast(T("You can choose up to {n}. Press one of yours again to drop it.", n=poll.most))
             return
     cast(turn, poll, content)
+
+
+@router.press("poll.drop")
+def drop(turn: Turn, number: str, option: str) -> None:
+    """A reaction is taken back, and what it has chosen, if that is still on the ballot."""
+    poll = votable(turn, number)
+    before = None if poll is None else voting.own(turn.connection, poll, turn.person.id)
+    if poll is None or before is None or int(option) not in before.content:
+        return
+    left = tuple(place for place in before.content if place != int(option))
+    if left:
+        cast(turn, poll, left)
+    else:
+        withdraw(turn, number)
 
 
 def cast(turn: Turn, poll: Rules, content: Content, reason: str = "") -> bool:
@@ -150,7 +166,7 @@ def withdraw(turn: Turn, number: str) -> None:
 
 @router.press("poll.count")
 def show_count(turn: Turn, number: str) -> None:
-    """The count so far, to those who have voted, where only they shall see it."""
+    """The count so far, to those who have voted; never in words that all in a group read."""
     poll = votable(turn, number)
     if poll is None:
         return
@@ -163,19 +179,16 @@ def show_count(turn: Turn, number: str) -> None:
         return
     options = voting.options(turn.connection, [poll.id])[poll.id]
     tally = voting.tallies(turn.connection, [poll.id])[poll.id]
-    slot = 1 if poll.kind in (Kind.RUNOFF, Kind.SCHULZE) else 0
-    counts: list[Text] = [
-        T(
-            "{option}: {amount}",
-            option=f"{place + 1}. {option}" if turn.chat.private else str(place + 1),
-            amount=counted_as(poll.kind, tally.get((place, slot), 0), tally.get((place, 1), 0), found.voters),
-        )
-        for place, option in enumerate(options)
-    ]
+    count = Lines(bars(found, options, tally))
     if turn.chat.private:
-        turn.say(Lines(counts))
+        turn.say(count)
+    elif turn.whispers and isinstance(turn.update, Pressed):
+        turn.toast(in_short(found, tally))
+    elif turn.begins:
+        with turn.aside() as private:
+            private.say(count)
     else:
-        turn.toast(Lines(counts, "; "))
+        show_the_way(turn, poll, T("Everybody here would read it."))
 
 
 def take(turn: Turn, poll: Rules, text: str) -> bool:

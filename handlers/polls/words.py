@@ -142,9 +142,9 @@ def not_asked(poll: Rules) -> Text:
     if poll.audience not in IN_GROUPS:
         return T("You are not among those who are asked in poll #{number}.", number=number)
     why = T("Only people in the groups where poll #{number} stands vote in it.", number=number)
-    if poll.secrecy is Secrecy.OPEN and poll.kind in ONE_PRESS:
-        return why
-    return Lines([why, T("If you are in one, press “Vote in private” there.")], " ")
+    there = poll.secrecy is Secrecy.OPEN and poll.kind in ONE_PRESS
+    where = T("If you are in one, vote there.") if there else T("If you are in one, press “Vote in private” there.")
+    return Lines([why, where], " ")
 
 
 def number_of(poll: Poll) -> int:
@@ -246,7 +246,7 @@ def card(turn: Turn, poll: Poll, options: Sequence[str], private: bool) -> Messa
         )
     parts.append(Lines(footer(poll), " "))
     found = choices(poll, options, private)
-    listed = len(options) if found[0].action == "poll.vote" else 0
+    listed = len(options) if takes_one_press(kind, secrecy) and (private or secrecy is Secrecy.OPEN) else 0
     return Message(Lines(parts, "\n\n"), tuple(found), subject(number), listed=listed)
 
 
@@ -277,12 +277,14 @@ def choices(poll: Poll, options: Sequence[str], private: bool) -> list[Choice]:
     if not private and (poll.secrecy != Secrecy.OPEN or kind not in ONE_PRESS):
         return [in_private]
     found: list[Choice] = []
+    # Where a press is a reaction, what it has chosen is kept, so that it can be taken back: but never of a secret vote.
+    vote = "poll.vote" if poll.secrecy == Secrecy.SECRET else "poll.choose"
     if takes_one_press(kind, Secrecy(poll.secrecy)):
         for place, option in enumerate(options):
             if kind is Kind.CONSENT and place == OBJECT and not private:
                 found.append(Choice(Verbatim(option), start=payload(poll)))
             else:
-                found.append(Choice(Verbatim(option), "poll.vote", (number, str(place))))
+                found.append(Choice(Verbatim(option), vote, (number, str(place))))
     else:
         found.append(Choice(T("Vote"), "poll.ballot", (number,)))
     found.append(Choice(T("Take my vote back"), "poll.withdraw", (number,)))
@@ -299,24 +301,35 @@ def choices(poll: Poll, options: Sequence[str], private: bool) -> list[Choice]:
 
 def bars(poll: Poll, options: Sequence[str], tally: Mapping[tuple[int, int], int]) -> list[Text]:
     """The count of each option: its number and words, the amount, and a bar that repeats it for the eye."""
-    kind = Kind(poll.kind)
-    slot = 1 if kind in (Kind.RUNOFF, Kind.SCHULZE) else 0
-    amounts = [tally.get((place, slot), 0) for place in range(len(options))]
-    most = max(amounts, default=0)
+    found = counts(poll, tally)
+    most = max((amount for amount, _ in found), default=0)
     lines: list[Text] = []
-    for place, option in enumerate(options):
-        amount = amounts[place]
+    for place, (amount, said) in enumerate(found):
         bar = "█" * max(1, round(BAR * amount / most)) if amount else ""
         lines.append(
-            T(
-                "{number}. {option}\n{amount} {bar}",
-                number=place + 1,
-                option=option,
-                amount=counted_as(kind, amount, tally.get((place, 1), 0), poll.voters),
-                bar=bar,
-            )
+            T("{number}. {option}\n{amount} {bar}", number=place + 1, option=options[place], amount=said, bar=bar)
         )
     return lines
+
+
+def in_short(poll: Poll, tally: Mapping[tuple[int, int], int]) -> Text:
+    """The same in a note: of each option its number and the amount."""
+    said = [
+        T("{option}: {amount}", option=str(place), amount=amount)
+        for place, (_, amount) in enumerate(counts(poll, tally), 1)
+    ]
+    return Lines(said, "; ")
+
+
+def counts(poll: Poll, tally: Mapping[tuple[int, int], int]) -> list[tuple[int, Text]]:
+    """What each option has got: how much, and in words."""
+    kind = Kind(poll.kind)
+    slot = 1 if kind in (Kind.RUNOFF, Kind.SCHULZE) else 0
+    amounts = [tally.get((place, slot), 0) for place in range(poll.options)]
+    return [
+        (amount, counted_as(kind, amount, tally.get((place, 1), 0), poll.voters))
+        for place, amount in enumerate(amounts)
+    ]
 
 
 def counted_as(kind: Kind, amount: int, more: int, voters: int) -> Text:
