@@ -210,6 +210,7 @@ def joined(turn: Turn, asked: Request, merged: Merged) -> None:
     """Tell both, and the team when somebody has got a role by it."""
     turn.person.id, turn.person.role = merged.kept, asked.role
     conversation.set_latest(turn.connection, turn.chat.id, merged.kept)
+    turn.due(turn.now)  # polls they have voted in show it at once
     for number in merged.ideas:
         tell_team(turn, turn.db.get_one(Idea, number))
     together: list[Text] = [

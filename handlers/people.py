@@ -31,6 +31,7 @@ from storage.ideas import Comment, Follow, Idea, Support
 from storage.linking import Link
 from storage.outbox import Outbox
 from storage.people import Account, Attempt, Group, NameTaken, NameUnfit, Person, Role
+from storage.polls import asking
 from storage.polls.tables import Ballot, Elector, Poll, PollAnswer, PollPlace, Proposal
 from storage.reactions import Reaction
 from storage.rooms import Hearing
@@ -296,13 +297,21 @@ def rename(turn: Turn, words: str) -> None:
         turn.ask(T("Somebody else has that one already. Which other one?"), CANCEL, step="me.pseudonym")
     else:
         turn.done()
+        _show_name(turn)
         turn.say(T("Others see you as “{pseudonym}” now.", pseudonym=pseudonym), *menu())
 
 
 @router.press("me.invent")
 def invent(turn: Turn) -> None:
     people.renew_pseudonym(turn.db, turn.person.id)
+    _show_name(turn)
     show_me(turn)
+
+
+def _show_name(turn: Turn) -> None:
+    """Where others still vote, they read the new name."""
+    asking.show_name(turn.connection, turn.person.id)
+    turn.due(turn.now)
 
 
 @router.press("me.unname")
@@ -417,6 +426,7 @@ def erase(turn: Turn, what: str) -> None:
     for number in numbers:
         author_has_left(turn, number)
     turn.dialog = None
+    turn.due(turn.now)  # polls they have voted in show it at once
     goodbye = T("Everything about you is erased. Thank you for having been here. /start begins anew.")
     turn.say(goodbye)
     for chat in chats:  # on every messenger, since it ends there too

@@ -4,6 +4,7 @@ import asyncio
 import re
 import threading
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -163,6 +164,43 @@ async def test_two_accounts_on_one_messenger_can_be_one_person_as_well(networks:
     work = networks.person("anna-at-work")
     await linked(anna, work)
     assert [accounts for _, accounts in await everybody(networks)] == [["memory", "memory"]]
+
+
+async def test_polls_show_at_once_what_somebody_is_called_who_is_linked_renamed_or_gone(
+    networks: Community, anna: Resident, anni: Resident
+) -> None:
+    await anna.says("/me")  # she is the older one
+    older = (await person_of(networks, anna)).pseudonym
+    here = anni.within(networks.group("street", "anni", on="other"))
+    await networks.settled()
+    await networks.read(lambda session: session.connection().exec_driver_sql("UPDATE chat SET locale = 'en'"))
+    await here.says("/poll Which evening? | Tue | Wed")
+    await here.presses("Wed")
+    await networks.later(3)
+    card = here.screen[-1]
+    assert f"Voted: {(await person_of(networks, anni)).pseudonym} (2)" in card.html
+    alarm: list[datetime] = []
+    networks.app.dispatch.rearm = alarm.append  # what has to be looked at at once is told to the clock
+
+    async def shown_at_once() -> str:
+        assert networks.time.now() in alarm
+        alarm.clear()
+        await networks.later(0)
+        return card.html
+
+    await linked(anna, anni)
+    assert f"Voted: {older} (2)" in await shown_at_once()
+    await anna.says("/me")
+    await anna.presses("Choose a pseudonym")
+    await anna.says("Nina")
+    assert "Voted: Nina (2)" in await shown_at_once()
+    await anna.says("/me")
+    await anna.presses("Another invented one")
+    assert "Voted: Nina" not in await shown_at_once()
+    await anna.says("/me")
+    await anna.presses("Erase everything")
+    await anna.presses("They go, too")
+    assert "Nobody has voted yet." in await shown_at_once()
 
 
 async def test_a_chain_of_links_is_one_person(networks: Community, anna: Resident, anni: Resident) -> None:

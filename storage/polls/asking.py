@@ -236,6 +236,13 @@ def make_stale(connection: Connection, number: int) -> None:
     connection.execute(update(poll_table).where(poll_table.c.id == number).values(refresh_at=voting.LONG_AGO))
 
 
+def show_name(connection: Connection, person_id: int) -> None:
+    """Somebody is called otherwise from now on: the open polls that show who has voted are to say so, at once."""
+    theirs = select(ballot_table.c.poll_id).where(ballot_table.c.person_id == person_id)
+    shown = (poll_table.c.secrecy == Secrecy.OPEN, poll_table.c.status == Status.OPEN, poll_table.c.id.in_(theirs))
+    connection.execute(update(poll_table).where(*shown).values(refresh_at=voting.LONG_AGO))
+
+
 def secret_closed_since(connection: Connection, since: datetime) -> list[int]:
     """The secret polls that were closed then or later."""
     query = select(poll_table.c.id).where(poll_table.c.secrecy == text("'secret'"), poll_table.c.closed_at >= since)

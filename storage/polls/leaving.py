@@ -8,7 +8,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from storage.engine import overwrite_deleted
 from storage.polls import voting
 from storage.polls.asking import make_stale
-from storage.polls.tables import Status, ballot_table, key_table, loose_table
+from storage.polls.tables import Secrecy, Status, ballot_table, key_table, loose_table
 from storage.polls.voting import Cast, Rules, written
 
 
@@ -26,6 +26,8 @@ def merge(connection: Connection, from_person: int, into_person: int, now: datet
         if ours is None:
             voting.remove(connection, poll, from_person)
             voting.put(connection, poll, into_person, theirs)
+            if poll.secrecy is Secrecy.OPEN and poll.status is Status.OPEN:
+                make_stale(connection, poll.id)  # its copies show another name now
             continue
         doubles += 1
         if poll.is_over(now):
