@@ -249,11 +249,15 @@ async def test_whoever_keeps_order_ends_it_in_their_room_and_the_count_goes_on(l
     assert second is not first
     await votes(anna, 0)
     assert await count(lab) == {(1,): 2, (0,): 1}
+    await votes(ben, 0, poll=first, ago=30)  # sent after its end, however often it is shown again
+    assert await count(lab) == {(1,): 2, (0,): 1}
     await anna.says("/poll 1")
     assert (second.poll, second.html) == (0, "#1 goes on further down.")
     lab.time.pass_by(1)
     await votes(anna, 1, poll=second)
     assert await count(lab) == {(1,): 2, (0,): 1}
+    await anna.says("/close 1")
+    assert [len(own.versions) for own in own_polls(anna)] == [1, 2, 2]  # whichever way one is over, it is ended once
 
 
 def alter(number: int, change: dict[str, object], session: Session) -> None:
