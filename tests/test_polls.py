@@ -244,8 +244,12 @@ async def test_a_forged_or_old_press_changes_nothing(lab: Community) -> None:
         assert mallory.sees == "This link leads to no poll."
     await mallory.says("/close 1")
     assert mallory.sees == "Only who has asked and the lab's organisers can do that."
-    for nonsense in ("/vote", "/vote x", "/vote 9 1", "/vote 99999999999 1", "/close 99999999999", "/polls 999999999"):
+    long = "9" * 5000  # more digits than Python reads as a number
+    for nonsense in ("/vote", "/vote x", "/vote 9 1", "/polls 999999999", f"/vote {long} 1", f"/vote 1 {long}"):
         await mallory.says(nonsense)
+        assert "went wrong" not in mallory.sees
+    await mallory.says(f"/close {long}")
+    assert mallory.sees == "Write the number of the poll, for example: /close 17"
     assert (await poll_of(lab)).voters == 0
 
 
@@ -325,6 +329,18 @@ async def test_a_form_leads_from_the_question_to_the_post(lab: Community) -> Non
     assert await anna.presses("Yes") == "Your vote in #1: 1. Yes"
     await refreshed(lab)
     assert "1 person has voted. 3 are needed for a result." in anna.sees
+
+
+async def test_how_many_may_be_chosen_is_no_more_than_there_are(lab: Community) -> None:
+    anna = lab.person("anna")
+    await anna.says("/poll Which trees?\nOak\nBeech\nLime")
+    for label in ("Several choices", "open", "How many"):
+        await anna.presses(label)
+    for words in ("0", "4", "0004", "00012", "9" * 5000):
+        await anna.says(words)
+        assert anna.sees == "Please write a number from 1 to 3."
+    await anna.says("2")
+    assert "Choose up to 2." in anna.sees
 
 
 async def test_every_kind_is_voted_in_by_press_and_by_number(lab: Community) -> None:

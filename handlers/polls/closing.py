@@ -7,7 +7,7 @@ from sqlmodel import Session
 from bot.router import Router
 from bot.turn import Turn
 from bot.types import Attachment, Choice, Lines, Message, T, Text
-from handlers.polls import picture
+from handlers.polls import picture, reading
 from handlers.polls.words import (
     BALLOT,
     CANCEL,
@@ -32,14 +32,18 @@ router = Router()
 
 @router.command("close", help=T("Close a poll you have asked, by its number"))
 def close_command(turn: Turn, text: str) -> None:
-    close(turn, text.removeprefix("#").strip())
+    number = reading.number(text)
+    if number is None:
+        turn.say(T("Write the number of the poll, for example: /close 17"))
+    else:
+        close(turn, number)
 
 
 @router.press("poll.close")
 def close(turn: Turn, number: str) -> None:
-    poll = asking.find(turn.db, int(number)) if number.isdecimal() else None
+    poll = asking.find(turn.db, int(number))
     if poll is None:
-        turn.toast(gone(number) if number.isdecimal() else T("Write the number of the poll, for example: /close 17"))
+        turn.toast(gone(number))
     elif not may_decide(turn, poll):
         turn.toast(T("Only who has asked and the lab's organisers can do that."))
     elif not close_now(turn, number_of(poll)):

@@ -1,10 +1,9 @@
 """Finding polls: the newest that somebody can see, one of them by its number, and for the team who votes for what."""
 
-import re
-
 from bot.router import Router
 from bot.turn import Turn
 from bot.types import Choice, Lines, T, Text, Verbatim
+from handlers.polls import reading
 from handlers.polls.opening import open_ballot, show
 from handlers.polls.words import in_numbers, may_decide, number_of, turnout
 from storage.people import Role
@@ -20,9 +19,9 @@ VOTERS = 30
 
 @router.command("polls", help=T("See polls; with a number one of them, with words those"))
 def polls_command(turn: Turn, text: str) -> None:
-    if (number := re.fullmatch(r"#?\s*(\d{1,9})", text)) is not None:
-        offer_what_to_do(turn, number[1])
-        show(turn, number[1])
+    if (number := reading.number(text)) is not None:
+        offer_what_to_do(turn, number)
+        show(turn, number)
     else:
         list_polls(turn, words=text[:LONGEST_QUESTION])
 

@@ -19,7 +19,7 @@ router = Router()
 
 @router.command("vote", help=T("Vote by numbers: the poll's, then your choice"))
 def vote_command(turn: Turn, text: str) -> None:
-    found = re.fullmatch(r"#?\s*(\d+)\b\s*[,:;.]?\s*(.*)", text, re.DOTALL)
+    found = re.fullmatch(r"#?\s*(\d{1,9})\b\s*[,:;.]?\s*(.*)", text, re.DOTALL)
     if found is None:
         turn.say(T("Write the number of the poll and of your choice, for example: /vote 17 2"))
         return

@@ -66,6 +66,12 @@ def check_options(options: list[str]) -> tuple[str, ...]:
     return tuple(options)
 
 
+def number(text: str) -> str | None:
+    """The number of a poll, as people write it: “17” or “#17”; ``None`` for anything else."""
+    found = re.fullmatch(r"#?\s*(\d{1,9})", text)
+    return None if found is None else found[1]
+
+
 _NUMBERS = re.compile(r"[\d\s,;.?>#-]+")
 
 
