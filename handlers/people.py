@@ -17,7 +17,7 @@ from handlers.help import menu
 from handlers.ideas.showing import show
 from handlers.ideas.words import author_has_left, is_the_labs
 from handlers.polls.drafting import begin as begin_poll
-from handlers.polls.opening import open_link
+from handlers.polls.opening import open_ballot, open_link
 from handlers.polls.words import GROUPS
 from storage import erasure, outbox, people
 from storage.announcements import ledger
@@ -84,6 +84,9 @@ def start(turn: Turn, payload: str) -> None:
         return
     if payload == "poll":
         begin_poll(turn, "")
+        return
+    if (poll := re.fullmatch(r"poll-(\d{1,9})", payload)) is not None:
+        open_ballot(turn, poll[1])
         return
     if payload.startswith("poll_"):
         open_link(turn, payload)
