@@ -359,6 +359,23 @@ async def test_a_room_that_goes_on_under_another_id_is_shown_it_again(lab: Commu
     assert await count(lab) == {(0,): 1}
 
 
+async def test_a_poll_is_shown_although_a_room_that_wants_mirrors_is_on_a_messenger_that_is_gone(
+    networks: Community,
+) -> None:
+    olga, group = await networks.organiser("olga"), networks.group("far", "olga", on="other")
+    await networks.settled()
+    await networks.read(
+        lambda session: session.connection().exec_driver_sql("UPDATE chat SET mirrors = true, name = 'Far' "
+                                                             "WHERE external = 'g-far'")
+    )  # fmt: skip
+    del networks.messengers[group.adapter]
+    await networks.restart()
+    await olga.says("/poll Which evening?\nTue\nWed")
+    for label in ("One choice", "open", "Where it is shown", "Also Far", "Done", "Post it"):
+        await olga.presses(label)
+    assert olga.sees.startswith("<b>#1 Which evening?</b>")
+
+
 @pytest.mark.parametrize("first", ["anna", "anni"])
 async def test_two_accounts_of_one_person_have_the_latest_of_their_answers(settings: Settings, first: str) -> None:
     async with running(settings, WITH_POLLS, names=("memory", "other")) as lab:

@@ -665,6 +665,31 @@ async def test_when_all_of_the_team_have_voted_it_is_over(lab: Community) -> Non
     assert "It decides nothing: 2 have voted, and 3 were needed." in str([seen.html for seen in olga.screen])
 
 
+@pytest.mark.parametrize("secrecy", ["for the team", "secret"])
+async def test_all_have_voted_when_nobody_is_left_who_is_asked(lab: Community, secrecy: str) -> None:
+    """Rosa has voted as one of science, and does not speak for it any more: Mia's vote is still waited for."""
+    olga, rosa, mia, ida = await lab.organiser("olga"), lab.person("rosa"), lab.person("mia"), lab.person("ida")
+
+    async def speaks_for(who: Resident, group: str) -> None:
+        await who.says("/me")
+        for label in ("Say whom I speak for", group):
+            await who.presses(label)
+
+    for who in (rosa, mia, ida):
+        await speaks_for(who, "science")
+    await asks(
+        olga, "Tue\nWed", "One choice", secrecy, ("Who may vote", "Also science", "Done"),
+        ("When it closes", "When all have voted"),
+    )  # fmt: skip
+    await rosa.says("/vote 1 1")
+    await speaks_for(rosa, "politics")
+    await mia.says("/vote 1 1")
+    poll = await poll_of(lab)
+    assert (poll.status, poll.voters) == ("open", 2)
+    await ida.says("/vote 1 2")
+    assert (await poll_of(lab)).status == "closed"
+
+
 async def test_only_who_has_not_voted_is_reminded(lab: Community) -> None:
     anna, ben, eve = (lab.person(name) for name in ("anna", "ben", "eve"))
     await asks(anna, "Tue\nWed", "One choice", "secret", ("When it closes", "In a week"))

@@ -54,11 +54,7 @@ def close(turn: Turn, number: str) -> None:
 
 def close_if_all_have_voted(turn: Turn, poll: Rules) -> None:
     """Where it is known who is asked, a poll may end with the last vote."""
-    if not poll.until_all:
-        return
-    found = asking.find(turn.db, poll.id)
-    size = electing.size_of_electorate(turn.connection, poll)
-    if found is not None and size is not None and found.voters >= size:
+    if poll.until_all and electing.all_have_voted(turn.connection, poll):
         close_now(turn, poll.id)
 
 

@@ -43,7 +43,8 @@ def set_mirrors(turn: Turn, on: str) -> None:
         turn.replace(
             T(
                 "From now on open polls also stand here as the app's own. A vote there counts like any other, and of "
-                "yours the latest counts. The whole count is in my message. /poll and a number shows a poll again."
+                "yours the latest counts; I keep it with your account's number, under a pseudonym (more: /privacy). "
+                "The whole count is in my message. /poll and a number shows a poll again."
             )
         )
     else:
@@ -62,7 +63,8 @@ def mirror(turn: Turn, number: int, chat_id: int) -> None:
     poll = asking.find(turn.db, number)
     if poll is None or poll.status != Status.OPEN or chat.private or not chat.mirrors:
         return
-    if not turn.lab.limits[chat.adapter].polls:
+    limits = turn.lab.limits.get(chat.adapter)
+    if limits is None or not limits.polls:  # its messenger may not be connected any more
         return
     what: Text | Message | None = refusal(poll)
     if what is None:

@@ -9,9 +9,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from storage.conversation import table_of
 from storage.people import Person, Role
 from storage.polls.tables import Audience, elector_table, place_table, poll_table
-from storage.polls.voting import RULES, Rules, own, read_rules
+from storage.polls.voting import RULES, Rules, have_voted, own, read_rules
 
 _person = table_of(Person)
+
+_PAGE = 500
 
 
 def may_vote(connection: Connection, poll: Rules, person_id: int, role: Role, chat_id: int | None) -> bool:
@@ -104,6 +106,25 @@ def size_of_electorate(connection: Connection, poll: Rules) -> int | None:
     """How many may vote, where that is known."""
     query = electorate(poll)
     return None if query is None else connection.execute(select(func.count()).select_from(query.subquery())).scalar()
+
+
+def all_have_voted(connection: Connection, poll: Rules) -> bool:
+    """Whether nobody of those who are asked has still to vote; False where nobody knows who they are.
+
+    As many votes as people are not enough: somebody may have voted who is not asked any more.
+    """
+    size, voters = size_of_electorate(connection, poll), select(poll_table.c.voters).where(poll_table.c.id == poll.id)
+    if size is None or connection.execute(voters).scalar_one() < size:
+        return False
+    query, last = electorate(poll), 0
+    assert query is not None
+    people = query.subquery()
+    following = select(people.c.id).where(people.c.id > bindparam("last")).order_by(people.c.id).limit(_PAGE)
+    while page := connection.execute(following, {"last": last}).scalars().all():
+        if len(have_voted(connection, poll, page)) < len(page):
+            return False
+        last = page[-1]
+    return True
 
 
 def is_link(link: str, given: str) -> bool:
