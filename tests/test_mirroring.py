@@ -225,6 +225,25 @@ async def test_nothing_counts_from_the_second_of_closing_on(lab: Community) -> N
     assert await lab.read(lambda s: s.connection().exec_driver_sql("SELECT * FROM poll_answer").all()) == []
 
 
+async def test_whoever_has_answered_in_time_and_comes_too_late_for_the_count_is_told_in_private(
+    settings: Settings,
+) -> None:
+    """The messenger's own poll shows the answer, as the standard has it: the bot was away, and has counted before."""
+    async with running(settings, replace(WITH_POLLS, begins=True)) as lab:
+        anna, ben = await room(lab, "anna", "ben")
+        await anna.says("/poll Which evening? | Tue | Wed")
+        own = own_polls(anna)[-1]
+        lab.time.pass_by(60)
+        await anna.says("/close 1")
+        lab.time.pass_by(60)
+        private = lab.person("ben")
+        await votes(ben, 0, poll=own)  # after its end: there it does not count either
+        assert not any("after its close" in seen.html for seen in private.screen)
+        await votes(ben, 0, poll=own, ago=90)
+        assert private.sees == "Your answer in #1 reached me after its close, so it is not in the result."
+        assert await count(lab) == {}
+
+
 async def test_whoever_keeps_order_ends_it_in_their_room_and_the_count_goes_on(lab: Community) -> None:
     anna, ben, carl = await room(lab, "anna", "ben", "carl")
     [rosa] = await room(lab, "rosa", called="elsewhere")

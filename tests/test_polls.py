@@ -399,6 +399,21 @@ async def test_a_number_typed_against_an_option_is_its_resistance_and_never_the_
         assert anna.sees == "Your vote in #1: 1. Tue: 3, 2. Wed: 2, 3. Thu: 1"
 
 
+async def test_who_can_come_on_no_date_says_so_with_a_zero(lab: Community) -> None:
+    anna = lab.person("anna")
+    await asks(anna, "Tue\nWed", "Finding a date")
+    await anna.presses("Vote")
+    assert "1 3 4? Or 0, if none does." in anna.sees
+    await anna.says("0 1")
+    assert anna.sees.startswith("Write the numbers of the dates that suit you")
+    await anna.says("0")
+    assert anna.sees == "Your vote in #1: 1. Tue: no, 2. Wed: no"
+    await refreshed(lab)
+    assert any(re.search(r"Voted: [^\n]+ \(–\)", seen.html) for seen in anna.screen)
+    await anna.says("/close 1")
+    assert "Closed. There is no winner." in str([seen.html for seen in anna.screen])
+
+
 async def test_in_a_group_what_is_not_open_leads_into_private(lab: Community) -> None:
     anna = lab.person("anna")
     number = await asks(anna, "Tue\nWed", "One choice", "secret")

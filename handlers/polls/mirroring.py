@@ -109,7 +109,7 @@ def refusal(poll: Poll) -> Text | None:
 
 @router.voted
 def take(turn: Turn) -> None:
-    """An answer counts by the standard's rules; nobody is told, since the messenger's own poll shows it."""
+    """An answer counts by the standard's rules; nobody is told what the messenger's own poll shows them."""
     shown, voted = turn.shown, turn.update
     poll = None if shown is None else voting.rules(turn.connection, _number(shown))
     if shown is None or poll is None or not isinstance(voted, Voted):
@@ -122,11 +122,24 @@ def take(turn: Turn) -> None:
     try:
         mirroring.answer(turn.connection, poll.id, turn.person.id, content, voted.at, Source(turn.chat.id, voted.mark))
     except Closed:
+        _too_late(turn, poll.id)
         return
     if content is None:
         electing.let_in(turn.connection, poll.id, turn.person.id)
     turn.due(turn.now + REFRESH)
     close_if_all_have_voted(turn, poll)
+
+
+def _too_late(turn: Turn, number: int) -> None:
+    """The messenger's own poll shows an answer that was sent before its end; here it has come after the count."""
+    if turn.begins:
+        with turn.aside() as private:
+            private.say(
+                T(
+                    "Your answer in #{number} reached me after its close, so it is not in the result.",
+                    number=str(number),
+                )
+            )
 
 
 @router.retracted

@@ -92,6 +92,8 @@ def ballot(kind: Kind, text: str, options: int, most: int) -> tuple[Content, str
     if kind is Kind.RESISTANCE:
         content = tuple(numbers)
     else:
+        if kind is Kind.DATES and numbers == [0]:
+            return (NO,) * options, reason  # none suits
         places = [number - 1 for number in numbers]
         if not all(0 <= place < options for place in places):
             return None

@@ -118,7 +118,10 @@ def typed(kind: Kind) -> Text:
         case Kind.SEVERAL:
             return T("Write the numbers of your choices, for example: 1 3")
         case Kind.DATES:
-            return T("Write the numbers of the dates that suit you, with a question mark for “if need be”: 1 3 4?")
+            return T(
+                "Write the numbers of the dates that suit you, with a question mark for “if need be”: 1 3 4? "
+                "Or 0, if none does."
+            )
         case Kind.DOTS:
             return T("Write a number for each dot, for example two dots for 1 and one for 3: 1 1 3")
         case Kind.CONSENT:
