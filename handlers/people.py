@@ -241,11 +241,7 @@ def show_me(turn: Turn) -> None:
         if person.group
         else T("You have not said whom you speak for."),
         done_by(turn, turn.person.id),
-        T(
-            "Polls asked: {polls}. Votes that bear your name: {votes}.",
-            polls=turn.db.exec(select(func.count()).where(col(Poll.author_id) == person.id)).one(),
-            votes=turn.db.exec(select(func.count()).where(col(Ballot.person_id) == person.id)).one(),
-        ),
+        polls_of(turn, turn.person.id),
         T("Accounts: {messengers}.", messengers=messengers(account.adapter for account in accounts)),
         T("With us since {date}.", date=person.created_at.date()),
     ]
@@ -276,6 +272,15 @@ def done_by(turn: Turn, person: int) -> Text:
         comments=comments,
         follows=follows,
     )
+
+
+def polls_of(turn: Turn, person: int) -> Text:
+    """What a person has asked, and where they have voted, in a line; of secret votes nobody knows."""
+    asked, votes = (
+        turn.db.exec(select(func.count()).where(column == person)).one()
+        for column in (col(Poll.author_id), col(Ballot.person_id))
+    )
+    return T("Polls asked: {polls}. Votes that bear your name: {votes}.", polls=asked, votes=votes)
 
 
 def messengers(adapters: Iterable[str]) -> str:

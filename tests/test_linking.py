@@ -20,6 +20,7 @@ from storage.engine import Storage, session_in
 from storage.ideas import Idea
 from storage.linking import Link, Over, WrongCode
 from storage.people import Account, Attempt, Person, Role
+from storage.polls.tables import Poll
 from tests.conftest import SETTLES, Community, ManualTime, Resident
 from tests.test_announcements import rests, sent
 
@@ -158,6 +159,29 @@ async def test_what_both_have_done_comes_together_and_counts_once(
     await anni.says("/ideas 5")
     assert "Withdraw" in anni.choices  # made on the first messenger, withdrawn on the second
     await counts_are_true(networks)
+
+
+async def test_what_becomes_of_votes_is_told(networks: Community, anna: Resident, anni: Resident) -> None:
+    street = anna.within(networks.group("street", "anna", "ben"))
+    ben = networks.person("ben")
+    await networks.settled()
+    for words in ("/umfrage Welcher Abend? | Di | Mi", "/umfrage Welche Farbe? | Rot | Blau", "/umfrage Noch etwas?"):
+        await ben.within(street.chat).says(words)
+    found = await networks.read(lambda db: db.exec(select(Poll)).all())
+    links = {poll.id: f"/start poll_{poll.id}_{poll.link}" for poll in found}
+    for number, who, choice in ((1, anna, "1"), (1, anni, "2"), (2, anni, "1"), (3, anna, "1"), (3, anni, "1")):
+        await who.says(links[number])
+        await who.says(f"/vote {number} {choice}")
+    await ben.within(street.chat).says("/close 3")  # its result stands, with both
+    await asked(anna, anni)
+    assert "Polls asked: 0. Votes that bear your name: 3." in anni.sees
+    assert "Polls asked: 0. Votes that bear your name: 2." in anna.sees
+    for who in (anni, anna):
+        await who.presses(YES)
+    for who in (anna, anni):
+        assert "Polls asked: 0. Votes that bear your name: 3." in who.sees
+        assert "In 1 poll both had voted: the latest vote counts." in who.sees
+        assert "that both had done" not in who.sees
 
 
 async def test_two_accounts_on_one_messenger_can_be_one_person_as_well(networks: Community, anna: Resident) -> None:
