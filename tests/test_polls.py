@@ -810,6 +810,10 @@ async def test_a_list_shows_what_one_may_see(lab: Community) -> None:
     await here.says("/poll 3")
     await here.says("/polls")
     assert here.choices == ["#3 Which evening?"]
+    await asks(anna, "Tue\nWed", "Ranking by points")
+    await olga.says("/polls")
+    await olga.presses("#8")  # she is in none of its groups, and looks all the same
+    assert olga.sees.startswith("<b>#8 Which evening?</b>") and "Nobody has voted yet." in olga.sees
 
 
 async def test_a_list_shows_a_poll_for_some_parts_of_society_to_those_who_speak_for_them(lab: Community) -> None:

@@ -64,8 +64,7 @@ def show_one(turn: Turn, number: str) -> None:
 
 
 def offer_what_to_do(turn: Turn, number: str) -> None:
-    """In private, for whoever decides about it and for the team; before the card, whose choices a typed number means
-    then."""
+    """In private, to the team and who has asked; before the card, whose choices are those that a typed number means."""
     poll = asking.find(turn.db, int(number)) if turn.chat.private and number.isdecimal() else None
     if poll is None:
         return

@@ -7,11 +7,10 @@ from bot.turn import Turn
 from bot.types import T
 from handlers.polls.filling import ask_ballot
 from handlers.polls.voting import take, votable
-from handlers.polls.words import IN_GROUPS, card, gone, not_asked
+from handlers.polls.words import IN_GROUPS, card, gone, not_asked, takes_one_press
 from storage.people import Role
 from storage.polls import asking, electing, voting
-from storage.polls.counting import ONE_PRESS, Kind
-from storage.polls.tables import Poll, Secrecy
+from storage.polls.tables import Poll
 from storage.polls.voting import Rules
 
 router = Router()
@@ -53,11 +52,20 @@ def open_ballot(turn: Turn, number: str) -> None:
         poll is None
         or poll.is_over(turn.now)
         or not turn.chat.private
-        or (poll.kind in ONE_PRESS and not (poll.kind is Kind.CONSENT and poll.secrecy is Secrecy.SECRET))
+        or takes_one_press(poll.kind, poll.secrecy)
+        or only_looks(turn, poll)
     ):
         show(turn, number)
     elif votable(turn, number) is not None:
         ask_ballot(turn, poll)
+
+
+def only_looks(turn: Turn, rules: Rules) -> bool:
+    """Whether this person may read a poll in private and not vote in it: of the team, say."""
+    poll = asking.find(turn.db, rules.id)
+    if poll is None or not may_see(turn, poll, rules):
+        return False
+    return not electing.may_vote(turn.connection, rules, turn.person.id, turn.person.role, None)
 
 
 def show(turn: Turn, number: str) -> None:
