@@ -399,6 +399,15 @@ async def test_a_number_typed_against_an_option_is_its_resistance_and_never_the_
         assert anna.sees == "Your vote in #1: 1. Tue: 3, 2. Wed: 2, 3. Thu: 1"
 
 
+async def test_a_ballot_too_long_for_a_note_is_confirmed_in_numbers(lab: Community) -> None:
+    anna = lab.person("anna")
+    dates = [f"{weekday} evening, in the large room at the back" for weekday in ("Mon", "Tue", "Wed", "Thu", "Fri")]
+    await asks(anna, "\n".join(dates), "Finding a date")
+    for label in ("Vote", "Mon", "Thu", "Thu"):
+        await anna.presses(label)
+    assert await anna.presses("Cast my vote") == "Your vote in #1: 1, 4?"
+
+
 async def test_who_can_come_on_no_date_says_so_with_a_zero(lab: Community) -> None:
     anna = lab.person("anna")
     await asks(anna, "Tue\nWed", "Finding a date")

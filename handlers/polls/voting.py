@@ -13,6 +13,7 @@ from handlers.polls.words import (
     SECRECY,
     bars,
     gone,
+    in_numbers,
     in_short,
     not_asked,
     payload,
@@ -28,6 +29,9 @@ router = Router()
 
 REASON = "poll.reason"
 """The step of an objection that lacks its reason."""
+
+LONGEST_NOTE = 150
+"""In UTF-16 code units: a ballot that takes more is confirmed in numbers, since a note that pops up holds 200."""
 
 READ_BY_ALL = T("That does not count, and everybody here could read it. Delete your message, and vote in private.")
 
@@ -132,7 +136,10 @@ def answer(turn: Turn, poll: Rules, options: Sequence[str], content: Content | N
     if poll.secrecy is Secrecy.SECRET:
         note(turn, poll, T("Your vote in #{number} is in the box.", number=number))
         return
-    note(turn, poll, T("Your vote in #{number}: {said}", number=number, said=said(poll.kind, options, content)))
+    words = turn.words.plain(said(poll.kind, options, content))
+    if asking.width(words) > LONGEST_NOTE:
+        words = in_numbers(poll.kind, content)
+    note(turn, poll, T("Your vote in #{number}: {said}", number=number, said=words))
 
 
 def note(turn: Turn, poll: Rules, what: Text) -> None:
