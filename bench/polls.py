@@ -71,7 +71,7 @@ def fill(connection: Connection, voters: int) -> int:
         connection.execute(text(statement), now)
     options = tuple(f"Option {place}" for place in range(1, OPTIONS + 1))
     number = asking.ask(connection, Draft("Which?", options, most=MOST), 1, NOW, ZoneInfo("UTC"))
-    stored = json.dumps([["a", "poll.vote", [str(number), str(place)], None, None] for place in range(OPTIONS)])
+    stored = json.dumps([["a", "poll.choose", [str(number), str(place)], None, None] for place in range(OPTIONS)])
     for statement in (
         f"INSERT INTO poll_place (poll_id, chat_id) SELECT {number}, id FROM chat",
         "INSERT INTO outbox (chat_id, adapter, bulk, question, choices, revision, subject, version, external, state, "

@@ -413,7 +413,7 @@ class Router:
     def _typed(self, turn: Turn, text: str) -> int | None:
         if turn.shown is None or turn.shown.choices is None:
             return None
-        if turn.dialog is not None and turn.dialog.step in self.counting and text.strip().isdecimal():
+        if turn.dialog is not None and turn.dialog.step in self.counting and typed_number(text) is not None:
             return None
         return chosen(text, [label for label, *_ in json.loads(turn.shown.choices)])
 

@@ -5,7 +5,7 @@ from bot.turn import Turn, Where
 from bot.types import Choice, Lines, Message, N, T, Text
 from handlers.help import menu
 from handlers.ideas.words import tell_team
-from handlers.people import CANCEL, ROLES, done_by, messengers
+from handlers.people import CANCEL, ROLES, done_by, messengers, polls_of
 from storage import conversation, linking, people
 from storage.ideas import Idea
 from storage.linking import Barred, Changed, Merged, OnePerson, Over, Request, WrongCode
@@ -142,6 +142,7 @@ def question(turn: Turn, asked: Request) -> Message:
             [
                 T("What you bring along:"),
                 done_by(turn, here.person_id),
+                polls_of(turn, here.person_id),
                 T(
                     "What both have done counts once. All of it will stand under “{pseudonym}”, the name that has been "
                     "here longer; /me changes it.",
@@ -210,12 +211,14 @@ def joined(turn: Turn, asked: Request, merged: Merged) -> None:
     """Tell both, and the team when somebody has got a role by it."""
     turn.person.id, turn.person.role = merged.kept, asked.role
     conversation.set_latest(turn.connection, turn.chat.id, merged.kept)
+    turn.due(turn.now)  # polls they have voted in show it at once
     for number in merged.ideas:
         tell_team(turn, turn.db.get_one(Idea, number))
     together: list[Text] = [
         T("Done: your accounts are one person, “{pseudonym}”.", pseudonym=asked.kept.pseudonym),
         T("Role: {role}", role=ROLES[asked.role]),
         done_by(turn, merged.kept),
+        polls_of(turn, merged.kept),
     ]
     if merged.twice:
         together.append(
@@ -223,6 +226,14 @@ def joined(turn: Turn, asked: Request, merged: Merged) -> None:
                 "{n} thing that both had done counts once now.",
                 "{n} things that both had done count once now.",
                 n=merged.twice,
+            )
+        )
+    if merged.votes:
+        together.append(
+            N(
+                "In {n} poll both had voted: the latest vote counts.",
+                "In {n} polls both had voted: the latest vote counts.",
+                n=merged.votes,
             )
         )
     if asked.here.stopped or asked.there.stopped:

@@ -17,7 +17,7 @@ from handlers.help import menu
 from handlers.ideas.showing import show
 from handlers.ideas.words import author_has_left, is_the_labs
 from handlers.polls.drafting import begin as begin_poll
-from handlers.polls.voting import open_link
+from handlers.polls.opening import open_ballot, open_link
 from handlers.polls.words import GROUPS
 from storage import erasure, outbox, people
 from storage.announcements import ledger
@@ -31,6 +31,7 @@ from storage.ideas import Comment, Follow, Idea, Support
 from storage.linking import Link
 from storage.outbox import Outbox
 from storage.people import Account, Attempt, Group, NameTaken, NameUnfit, Person, Role
+from storage.polls import asking
 from storage.polls.tables import Ballot, Elector, Poll, PollAnswer, PollPlace, Proposal
 from storage.reactions import Reaction
 from storage.rooms import Hearing
@@ -83,6 +84,9 @@ def start(turn: Turn, payload: str) -> None:
         return
     if payload == "poll":
         begin_poll(turn, "")
+        return
+    if (poll := re.fullmatch(r"poll-(\d{1,9})", payload)) is not None:
+        open_ballot(turn, poll[1])
         return
     if payload.startswith("poll_"):
         open_link(turn, payload)
@@ -237,11 +241,7 @@ def show_me(turn: Turn) -> None:
         if person.group
         else T("You have not said whom you speak for."),
         done_by(turn, turn.person.id),
-        T(
-            "Polls asked: {polls}. Votes that bear your name: {votes}.",
-            polls=turn.db.exec(select(func.count()).where(col(Poll.author_id) == person.id)).one(),
-            votes=turn.db.exec(select(func.count()).where(col(Ballot.person_id) == person.id)).one(),
-        ),
+        polls_of(turn, turn.person.id),
         T("Accounts: {messengers}.", messengers=messengers(account.adapter for account in accounts)),
         T("With us since {date}.", date=person.created_at.date()),
     ]
@@ -274,6 +274,15 @@ def done_by(turn: Turn, person: int) -> Text:
     )
 
 
+def polls_of(turn: Turn, person: int) -> Text:
+    """What a person has asked, and where they have voted, in a line; of secret votes nobody knows."""
+    asked, votes = (
+        turn.db.exec(select(func.count()).where(column == person)).one()
+        for column in (col(Poll.author_id), col(Ballot.person_id))
+    )
+    return T("Polls asked: {polls}. Votes that bear your name: {votes}.", polls=asked, votes=votes)
+
+
 def messengers(adapters: Iterable[str]) -> str:
     """The messengers of some accounts, as they are called."""
     return ", ".join(adapter.capitalize() for adapter in adapters)
@@ -296,13 +305,21 @@ def rename(turn: Turn, words: str) -> None:
         turn.ask(T("Somebody else has that one already. Which other one?"), CANCEL, step="me.pseudonym")
     else:
         turn.done()
+        _show_name(turn)
         turn.say(T("Others see you as “{pseudonym}” now.", pseudonym=pseudonym), *menu())
 
 
 @router.press("me.invent")
 def invent(turn: Turn) -> None:
     people.renew_pseudonym(turn.db, turn.person.id)
+    _show_name(turn)
     show_me(turn)
+
+
+def _show_name(turn: Turn) -> None:
+    """Where others still vote, they read the new name."""
+    asking.show_name(turn.connection, turn.person.id)
+    turn.due(turn.now)
 
 
 @router.press("me.unname")
@@ -417,6 +434,7 @@ def erase(turn: Turn, what: str) -> None:
     for number in numbers:
         author_has_left(turn, number)
     turn.dialog = None
+    turn.due(turn.now)  # polls they have voted in show it at once
     goodbye = T("Everything about you is erased. Thank you for having been here. /start begins anew.")
     turn.say(goodbye)
     for chat in chats:  # on every messenger, since it ends there too

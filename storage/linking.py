@@ -244,11 +244,15 @@ change anything of either. Returns how many things both had done, that count onc
 
 
 class Merged(NamedTuple):
-    """Two people who have become one: who it is now, the ideas whose signature is another, what counts once."""
+    """Two people who have become one: who it is now, the ideas whose signature is another, what counts once.
+
+    ``votes`` is in how many polls both had voted, so that the latest vote counts; ``twice`` is how much else.
+    """
 
     kept: int
     ideas: list[int]
     twice: int
+    votes: int
 
 
 def merge(session: Session, gone: int, kept: int, now: datetime) -> Merged:
@@ -257,9 +261,10 @@ def merge(session: Session, gone: int, kept: int, now: datetime) -> Merged:
     connection = session.connection()
     mine = select(col(Idea.id)).where(col(Idea.author_id).in_([gone, kept])).order_by(col(Idea.id))
     ideas = list(connection.execute(mine).scalars())
-    twice = sum(rule(connection, gone, kept, now) for rule in RULES.values() if not isinstance(rule, str))
+    twice = {name: rule(connection, gone, kept, now) for name, rule in RULES.items() if not isinstance(rule, str)}
+    votes = twice.pop("poll_answer") + twice.pop("ballot")
     session.expire_all()
-    return Merged(kept, [number for number in ideas if number is not None], twice)
+    return Merged(kept, [number for number in ideas if number is not None], sum(twice.values()), votes)
 
 
 def moved(column: Any) -> Rule:

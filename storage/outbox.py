@@ -130,12 +130,16 @@ def shown_last(connection: Connection, chat_id: int, asked: bool = False) -> Sho
     return None if row is None else Shown(*row)
 
 
+_NOT_OVER = outbox_table.c.poll.is_(None) | outbox_table.c.choices.is_not(None)
+"""A poll of the messenger's own that is over stays as it is: it can be ended once."""
+
+
 def copies(connection: Connection, subject: str, chat_id: int) -> Sequence[tuple[int, str, str]]:
     """Our messages that show a subject in a chat: their id, its messenger and its locale."""
     query = (
         select(outbox_table.c.id, outbox_table.c.adapter, chat_table.c.locale)
         .join(chat_table, chat_table.c.id == outbox_table.c.chat_id)
-        .where(outbox_table.c.subject == subject, outbox_table.c.chat_id == chat_id, chat_table.c.active)
+        .where(outbox_table.c.subject == subject, outbox_table.c.chat_id == chat_id, chat_table.c.active, _NOT_OVER)
     )
     return [(row, adapter, locale) for row, adapter, locale in connection.execute(query)]
 
@@ -154,7 +158,7 @@ def everywhere(connection: Connection, subject: str, most: int) -> list[Copy]:
     query = (
         select(outbox_table.c.id, outbox_table.c.adapter, chat_table.c.locale, chat_table.c.private)
         .join(chat_table, chat_table.c.id == outbox_table.c.chat_id)
-        .where(outbox_table.c.subject == subject, chat_table.c.active)
+        .where(outbox_table.c.subject == subject, chat_table.c.active, _NOT_OVER)
         .order_by(chat_table.c.private, outbox_table.c.id.desc())
         .limit(most)
     )

@@ -96,12 +96,35 @@ async def test_a_poll_for_groups_warns_its_sender_and_tells_its_readers(lab: Com
     await olga.presses("Send")
     await rests(lab)
     note = await ben.presses("Vote", copies(ben, "Have your say")[0])
-    assert note == "Only people in the groups where poll #1 stands vote in it."
+    assert note == "Only people in the groups where poll #1 stands vote in it. If you are in one, vote there."
 
 
-async def test_a_poll_for_some_rooms_only_does_not_go_along_since_its_link_lets_in_whoever_has_it(
-    lab: Community,
-) -> None:
+async def test_from_a_room_a_poll_for_groups_is_opened_without_the_link_that_lets_in(lab: Community) -> None:
+    ada, ben = await crowd(lab, "ada", "ben")
+    olga = await lab.organiser("olga")
+    hearing, theirs = lab.group("hearing", "olga", "ada"), lab.group("theirs", "ben")
+    await olga.within(hearing).says("/language en")
+    await olga.within(hearing).says("/room")
+    await olga.within(hearing).presses("what is for everybody")
+    await ben.within(theirs).says("/poll Which evening? | Tue | Wed")
+    link = (await lab.read(lambda session: session.get_one(Poll, 1))).link
+    await olga.says("/announce Have your say")
+    await sends(lab, olga, "A poll", "1")
+    [copy] = copies(ada.within(hearing), "Have your say")
+    assert [button.start for button in copy.buttons] == ["poll-1"]
+    assert link not in str(ada.within(hearing).screen)
+    for payload in ("poll-1", "poll-2"):
+        await ada.says(f"/start {payload}")
+    assert [seen.html for seen in ada.screen[-2:]] == [
+        "Only people in the groups where poll #1 stands vote in it. If you are in one, vote there.",
+        "There is no poll #2.",
+    ]
+    await ben.within(theirs).presses("Wed")
+    await ben.says("/start poll-1")
+    assert await ben.presses("Tue") == "Your vote in #1: 1. Tue"
+
+
+async def test_a_poll_for_some_rooms_only_does_not_go_along(lab: Community) -> None:
     await crowd(lab, "ada")
     olga = await lab.organiser("olga")
 

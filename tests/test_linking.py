@@ -4,6 +4,7 @@ import asyncio
 import re
 import threading
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from storage.engine import Storage, session_in
 from storage.ideas import Idea
 from storage.linking import Link, Over, WrongCode
 from storage.people import Account, Attempt, Person, Role
+from storage.polls.tables import Poll
 from tests.conftest import SETTLES, Community, ManualTime, Resident
 from tests.test_announcements import rests, sent
 
@@ -159,10 +161,70 @@ async def test_what_both_have_done_comes_together_and_counts_once(
     await counts_are_true(networks)
 
 
+async def test_what_becomes_of_votes_is_told(networks: Community, anna: Resident, anni: Resident) -> None:
+    street = anna.within(networks.group("street", "anna", "ben"))
+    ben = networks.person("ben")
+    await networks.settled()
+    for words in ("/umfrage Welcher Abend? | Di | Mi", "/umfrage Welche Farbe? | Rot | Blau", "/umfrage Noch etwas?"):
+        await ben.within(street.chat).says(words)
+    found = await networks.read(lambda db: db.exec(select(Poll)).all())
+    links = {poll.id: f"/start poll_{poll.id}_{poll.link}" for poll in found}
+    for number, who, choice in ((1, anna, "1"), (1, anni, "2"), (2, anni, "1"), (3, anna, "1"), (3, anni, "1")):
+        await who.says(links[number])
+        await who.says(f"/vote {number} {choice}")
+    await ben.within(street.chat).says("/close 3")  # its result stands, with both
+    await asked(anna, anni)
+    assert "Polls asked: 0. Votes that bear your name: 3." in anni.sees
+    assert "Polls asked: 0. Votes that bear your name: 2." in anna.sees
+    for who in (anni, anna):
+        await who.presses(YES)
+    for who in (anna, anni):
+        assert "Polls asked: 0. Votes that bear your name: 3." in who.sees
+        assert "In 1 poll both had voted: the latest vote counts." in who.sees
+        assert "that both had done" not in who.sees
+
+
 async def test_two_accounts_on_one_messenger_can_be_one_person_as_well(networks: Community, anna: Resident) -> None:
     work = networks.person("anna-at-work")
     await linked(anna, work)
     assert [accounts for _, accounts in await everybody(networks)] == [["memory", "memory"]]
+
+
+async def test_polls_show_at_once_what_somebody_is_called_who_is_linked_renamed_or_gone(
+    networks: Community, anna: Resident, anni: Resident
+) -> None:
+    await anna.says("/me")  # she is the older one
+    older = (await person_of(networks, anna)).pseudonym
+    here = anni.within(networks.group("street", "anni", on="other"))
+    await networks.settled()
+    await networks.read(lambda session: session.connection().exec_driver_sql("UPDATE chat SET locale = 'en'"))
+    await here.says("/poll Which evening? | Tue | Wed")
+    await here.presses("Wed")
+    await networks.later(3)
+    card = here.screen[-1]
+    assert f"Voted: {(await person_of(networks, anni)).pseudonym} (2)" in card.html
+    alarm: list[datetime] = []
+    networks.app.dispatch.rearm = alarm.append  # what has to be looked at at once is told to the clock
+
+    async def shown_at_once() -> str:
+        assert networks.time.now() in alarm
+        alarm.clear()
+        await networks.later(0)
+        return card.html
+
+    await linked(anna, anni)
+    assert f"Voted: {older} (2)" in await shown_at_once()
+    await anna.says("/me")
+    await anna.presses("Choose a pseudonym")
+    await anna.says("Nina")
+    assert "Voted: Nina (2)" in await shown_at_once()
+    await anna.says("/me")
+    await anna.presses("Another invented one")
+    assert "Voted: Nina" not in await shown_at_once()
+    await anna.says("/me")
+    await anna.presses("Erase everything")
+    await anna.presses("They go, too")
+    assert "Nobody has voted yet." in await shown_at_once()
 
 
 async def test_a_chain_of_links_is_one_person(networks: Community, anna: Resident, anni: Resident) -> None:

@@ -225,8 +225,27 @@ async def test_nothing_counts_from_the_second_of_closing_on(lab: Community) -> N
     assert await lab.read(lambda s: s.connection().exec_driver_sql("SELECT * FROM poll_answer").all()) == []
 
 
+async def test_whoever_has_answered_in_time_and_comes_too_late_for_the_count_is_told_in_private(
+    settings: Settings,
+) -> None:
+    """The messenger's own poll shows the answer, as the standard has it: the bot was away, and has counted before."""
+    async with running(settings, replace(WITH_POLLS, begins=True)) as lab:
+        anna, ben = await room(lab, "anna", "ben")
+        await anna.says("/poll Which evening? | Tue | Wed")
+        own = own_polls(anna)[-1]
+        lab.time.pass_by(60)
+        await anna.says("/close 1")
+        lab.time.pass_by(60)
+        private = lab.person("ben")
+        await votes(ben, 0, poll=own)  # after its end: there it does not count either
+        assert not any("after its close" in seen.html for seen in private.screen)
+        await votes(ben, 0, poll=own, ago=90)
+        assert private.sees == "Your answer in #1 reached me after its close, so it is not in the result."
+        assert await count(lab) == {}
+
+
 async def test_whoever_keeps_order_ends_it_in_their_room_and_the_count_goes_on(lab: Community) -> None:
-    anna, ben = await room(lab, "anna", "ben")
+    anna, ben, carl = await room(lab, "anna", "ben", "carl")
     [rosa] = await room(lab, "rosa", called="elsewhere")
     await anna.says("/poll Which evening? | Tue | Wed")
     await (await lab.organiser("rosa")).within(rosa.chat).says("/poll 1")
@@ -249,11 +268,15 @@ async def test_whoever_keeps_order_ends_it_in_their_room_and_the_count_goes_on(l
     assert second is not first
     await votes(anna, 0)
     assert await count(lab) == {(1,): 2, (0,): 1}
+    await votes(carl, 0, poll=first, ago=30)  # sent after its end, however often it is shown again
+    assert await count(lab) == {(1,): 2, (0,): 1}
     await anna.says("/poll 1")
     assert (second.poll, second.html) == (0, "#1 goes on further down.")
     lab.time.pass_by(1)
     await votes(anna, 1, poll=second)
     assert await count(lab) == {(1,): 2, (0,): 1}
+    await anna.says("/close 1")
+    assert [len(own.versions) for own in own_polls(anna)] == [1, 2, 2]  # whichever way one is over, it is ended once
 
 
 def alter(number: int, change: dict[str, object], session: Session) -> None:
@@ -353,6 +376,23 @@ async def test_a_room_that_goes_on_under_another_id_is_shown_it_again(lab: Commu
     assert own_polls(moved)[-1].html == "#1 Which evening?"
     await votes(moved, 0)
     assert await count(lab) == {(0,): 1}
+
+
+async def test_a_poll_is_shown_although_a_room_that_wants_mirrors_is_on_a_messenger_that_is_gone(
+    networks: Community,
+) -> None:
+    olga, group = await networks.organiser("olga"), networks.group("far", "olga", on="other")
+    await networks.settled()
+    await networks.read(
+        lambda session: session.connection().exec_driver_sql("UPDATE chat SET mirrors = true, name = 'Far' "
+                                                             "WHERE external = 'g-far'")
+    )  # fmt: skip
+    del networks.messengers[group.adapter]
+    await networks.restart()
+    await olga.says("/poll Which evening?\nTue\nWed")
+    for label in ("One choice", "open", "Where it is shown", "Also Far", "Done", "Post it"):
+        await olga.presses(label)
+    assert olga.sees.startswith("<b>#1 Which evening?</b>")
 
 
 @pytest.mark.parametrize("first", ["anna", "anni"])

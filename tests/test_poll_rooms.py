@@ -103,7 +103,7 @@ async def test_only_who_votes_by_way_of_the_named_rooms_counts(lab: Community) -
     assert "Who may vote: only whoever is in the rooms where it is shown." in olga.sees
     assert "It is shown here and in North." in olga.sees
     await olga.presses("Post it")
-    no = "Only people in the groups where poll #1 stands vote in it."
+    no = "Only people in the groups where poll #1 stands vote in it. If you are in one, vote there."
     assert (await olga.presses("Tue") or "").startswith(no)  # she has asked, but not as one of that room
     await south.says("/poll 1")
     assert south.sees == "Poll #1 is only for the rooms where it stands."

@@ -13,10 +13,13 @@ from sqlmodel import Session, SQLModel, col, select
 
 from bot.adapters.memory import UNLIMITED, Seen
 from bot.config import Settings
+from storage import people
 from storage.outbox import Outbox
-from storage.people import Account, Person
+from storage.people import Account, Person, Role
 from storage.polls import asking, voting
+from storage.polls.counting import Content
 from storage.polls.tables import BallotKey, Poll
+from storage.reactions import Reaction
 from tests.conftest import Community, Resident, running
 
 HOUR, DAY = 3600.0, 86400.0
@@ -232,17 +235,21 @@ async def test_a_forged_or_old_press_changes_nothing(lab: Community) -> None:
     assert (await poll_of(lab)).voters == 0
     mallory = lab.person("mallory")
     await mallory.says("/vote 1 1")  # she has never been in the group
-    assert mallory.sees == "Only people in the groups where poll #1 stands vote in it."
+    assert mallory.sees == "Only people in the groups where poll #1 stands vote in it. If you are in one, vote there."
     await mallory.says("/polls 1")
-    assert mallory.sees == "Only people in the groups where poll #1 stands vote in it."
+    assert mallory.sees == "Only people in the groups where poll #1 stands vote in it. If you are in one, vote there."
     link = (await poll_of(lab)).link
     for wrong in ("/start poll_1_", "/start poll_1_guess", f"/start poll_2_{link}", "/start poll_x_y", "/start poll_"):
         await mallory.says(wrong)
         assert mallory.sees == "This link leads to no poll."
     await mallory.says("/close 1")
     assert mallory.sees == "Only who has asked and the lab's organisers can do that."
-    for nonsense in ("/vote", "/vote x", "/vote 9 1", "/vote 99999999999 1", "/close 99999999999", "/polls 999999999"):
+    long = "9" * 5000  # more digits than Python reads as a number
+    for nonsense in ("/vote", "/vote x", "/vote 9 1", "/polls 999999999", f"/vote {long} 1", f"/vote 1 {long}"):
         await mallory.says(nonsense)
+        assert "went wrong" not in mallory.sees
+    await mallory.says(f"/close {long}")
+    assert mallory.sees == "Write the number of the poll, for example: /close 17"
     assert (await poll_of(lab)).voters == 0
 
 
@@ -324,6 +331,18 @@ async def test_a_form_leads_from_the_question_to_the_post(lab: Community) -> Non
     assert "1 person has voted. 3 are needed for a result." in anna.sees
 
 
+async def test_how_many_may_be_chosen_is_no_more_than_there_are(lab: Community) -> None:
+    anna = lab.person("anna")
+    await anna.says("/poll Which trees?\nOak\nBeech\nLime")
+    for label in ("Several choices", "open", "How many"):
+        await anna.presses(label)
+    for words in ("0", "4", "0004", "00012", "9" * 5000):
+        await anna.says(words)
+        assert anna.sees == "Please write a number from 1 to 3."
+    await anna.says("2")
+    assert "Choose up to 2." in anna.sees
+
+
 async def test_every_kind_is_voted_in_by_press_and_by_number(lab: Community) -> None:
     """What the buttons say and what a typed ballot says is the same."""
     anna, ben = lab.person("anna"), lab.person("ben")
@@ -355,6 +374,53 @@ async def test_every_kind_is_voted_in_by_press_and_by_number(lab: Community) -> 
         assert ballots == {voting.read(content): 2}, kind
     assert await is_true(lab)
     assert await lab.read(lambda session: session.connection().exec_driver_sql("SELECT * FROM dialog").all()) == []
+
+
+@pytest.mark.parametrize("buttons", [24, 0])
+async def test_a_number_typed_against_an_option_is_its_resistance_and_never_the_place_of_a_choice(
+    settings: Settings, buttons: int
+) -> None:
+    async with running(settings, replace(UNLIMITED, choices=buttons)) as lab:
+        anna = lab.person("anna")
+        for words in ("/poll Which evening?\nTue\nWed\nThu", "Least resistance", "open", "Post it"):
+            await anna.says(words)
+        await anna.says("/vote 1")
+        assert anna.choices == ([*map(str, range(11)), "Cancel"] if buttons else [])
+        assert ("Write the number. /cancel leaves it." in anna.sees) is not buttons
+        for words in ("11", "12", "999"):
+            await anna.says(words)
+            assert anna.sees.startswith("Please write a number from 0 to 10.\n\n<b>#1 Which evening?</b>")
+            assert "How much speaks against 1. Tue?" in anna.sees
+        for words in ("0", "1.", "10"):
+            await anna.says(words)
+        assert anna.sees == "Your vote in #1: 1. Tue: 0, 2. Wed: 1, 3. Thu: 10"
+        await anna.says("/vote 1")
+        await anna.says("3 2 1")
+        assert anna.sees == "Your vote in #1: 1. Tue: 3, 2. Wed: 2, 3. Thu: 1"
+
+
+async def test_a_ballot_too_long_for_a_note_is_confirmed_in_numbers(lab: Community) -> None:
+    anna = lab.person("anna")
+    dates = [f"{weekday} evening, in the large room at the back" for weekday in ("Mon", "Tue", "Wed", "Thu", "Fri")]
+    await asks(anna, "\n".join(dates), "Finding a date")
+    for label in ("Vote", "Mon", "Thu", "Thu"):
+        await anna.presses(label)
+    assert await anna.presses("Cast my vote") == "Your vote in #1: 1, 4?"
+
+
+async def test_who_can_come_on_no_date_says_so_with_a_zero(lab: Community) -> None:
+    anna = lab.person("anna")
+    await asks(anna, "Tue\nWed", "Finding a date")
+    await anna.presses("Vote")
+    assert "1 3 4? Or 0, if none does." in anna.sees
+    await anna.says("0 1")
+    assert anna.sees.startswith("Write the numbers of the dates that suit you")
+    await anna.says("0")
+    assert anna.sees == "Your vote in #1: 1. Tue: no, 2. Wed: no"
+    await refreshed(lab)
+    assert any(re.search(r"Voted: [^\n]+ \(–\)", seen.html) for seen in anna.screen)
+    await anna.says("/close 1")
+    assert "Closed. There is no winner." in str([seen.html for seen in anna.screen])
 
 
 async def test_in_a_group_what_is_not_open_leads_into_private(lab: Community) -> None:
@@ -397,7 +463,71 @@ async def test_the_count_is_shown_to_those_who_have_voted(lab: Community) -> Non
     await lab.person("ben").says("/polls")
     await lab.person("ben").presses("#1")
     await lab.person("ben").presses("See the count")
-    assert lab.person("ben").sees == "1. Tue: 0 votes, 0 %\n2. Wed: 1 vote, 100 %"
+    assert lab.person("ben").sees == "1. Tue\n0 votes, 0 % \n2. Wed\n1 vote, 100 % ██████████"
+    await ben.says("4", reply_to=the_card(ben).id)  # typed, so whoever has not voted would read the answer, too
+    assert ben.sees == "Everybody here would read it."
+    assert [button.label for button in ben.screen[-1].buttons] == ["Vote in private"]
+
+
+async def test_where_nobody_can_be_told_aside_the_count_so_far_comes_in_private(settings: Settings) -> None:
+    async with running(settings, replace(UNLIMITED, choices=0, begins=True)) as lab:
+        anna = lab.person("anna")
+        for words in ("/poll Which evening?\nTue\nWed", "One choice", "open", "When the count is shown"):
+            await anna.says(words)
+        for words in ("once one has voted", "Post it"):
+            await anna.says(words)
+        here, ben, eve = await in_group(lab, "anna", "ben", "eve")
+        await here.says("/poll 1")
+        card, private = the_card(here), lab.person("ben")
+        ben.messenger.react("ben", ben.chat, card.id, 1)
+        await lab.settled()
+        for ask in ("typed", "reacted"):
+            seen = len(here.screen)
+            if ask == "typed":
+                await ben.says("4", reply_to=card.id)
+            else:
+                ben.messenger.react("ben", ben.chat, card.id, 3)
+                await lab.settled()
+            assert private.sees == "1. Tue\n0 votes, 0 % \n2. Wed\n1 vote, 100 % ██████████"
+            assert not any("vote," in message.html for message in here.screen[seen:])
+        await eve.says("4", reply_to=card.id)
+        assert eve.sees == "The count is shown once you have voted."
+
+
+@pytest.mark.parametrize(("kind", "kept"), [("One choice", 0), ("Several choices", 1)])
+async def test_a_reaction_that_is_taken_back_takes_back_what_it_has_chosen(
+    settings: Settings, kind: str, kept: int
+) -> None:
+    async with running(settings, replace(UNLIMITED, choices=0)) as lab:
+        anna = lab.person("anna")
+        for words in (f"/poll {WHICH}\nTue\nWed\nThu", kind, "open", "Post it"):
+            await anna.says(words)
+        here, ben = await in_group(lab, "anna", "ben")
+        await here.says("/poll 1")
+        card = the_card(here)
+
+        async def after(*what: tuple[str, Any]) -> dict[Content, int]:
+            for does, which in what:
+                if does == "react":
+                    marks.append(ben.messenger.react("ben", ben.chat, card.id, which))
+                else:
+                    ben.messenger.retract_own("ben", ben.chat, marks[which])
+                await lab.settled()
+            assert await is_true(lab)
+            return dict(await lab.read(lambda session: voting.profile(session.connection(), 1)))
+
+        marks: list[str] = []
+        several = {(0, 1): 1}
+        assert await after(("react", 0), ("react", 1)) == (several if kept else {(1,): 1})
+        assert await after(("take", 0)) == {(1,): 1}  # of several the other is left; else it counted no more
+        assert await after(("take", 1)) == {}
+        await ben.says("/vote 1 3")
+        assert await after(("react", 2) if not kept else ("react", 0), ("take", 2)) == ({(2,): 1} if kept else {})
+        marks.append(ben.messenger.react("ben", ben.chat, card.id, 1))
+        await lab.settled()
+        counted = await after()
+        await here.says("/close 1")
+        assert await after(("take", 3)) == counted  # a result stands
 
 
 async def test_an_objection_has_a_reason_that_only_the_author_reads(lab: Community) -> None:
@@ -460,7 +590,7 @@ async def test_whoever_has_asked_closes_a_poll_they_find_by_its_words(lab: Commu
     await anna.says("/polls pizza")
     assert anna.sees == "I find no poll with “pizza”. /polls shows the newest."
     await anna.says("/polls 1")
-    assert anna.screen[-2].html == "You can close poll #1:"
+    assert anna.screen[-2].html == "What you can do about poll #1:"
     await anna.says("1")  # the card is the last one: this is a vote
     assert (await poll_of(lab)).voters == 1
     assert await anna.presses("Close it") == "Poll #1 is closed now."
@@ -559,6 +689,31 @@ async def test_when_all_of_the_team_have_voted_it_is_over(lab: Community) -> Non
     assert "It decides nothing: 2 have voted, and 3 were needed." in str([seen.html for seen in olga.screen])
 
 
+@pytest.mark.parametrize("secrecy", ["for the team", "secret"])
+async def test_all_have_voted_when_nobody_is_left_who_is_asked(lab: Community, secrecy: str) -> None:
+    """Rosa has voted as one of science, and does not speak for it any more: Mia's vote is still waited for."""
+    olga, rosa, mia, ida = await lab.organiser("olga"), lab.person("rosa"), lab.person("mia"), lab.person("ida")
+
+    async def speaks_for(who: Resident, group: str) -> None:
+        await who.says("/me")
+        for label in ("Say whom I speak for", group):
+            await who.presses(label)
+
+    for who in (rosa, mia, ida):
+        await speaks_for(who, "science")
+    await asks(
+        olga, "Tue\nWed", "One choice", secrecy, ("Who may vote", "Also science", "Done"),
+        ("When it closes", "When all have voted"),
+    )  # fmt: skip
+    await rosa.says("/vote 1 1")
+    await speaks_for(rosa, "politics")
+    await mia.says("/vote 1 1")
+    poll = await poll_of(lab)
+    assert (poll.status, poll.voters) == ("open", 2)
+    await ida.says("/vote 1 2")
+    assert (await poll_of(lab)).status == "closed"
+
+
 async def test_only_who_has_not_voted_is_reminded(lab: Community) -> None:
     anna, ben, eve = (lab.person(name) for name in ("anna", "ben", "eve"))
     await asks(anna, "Tue\nWed", "One choice", "secret", ("When it closes", "In a week"))
@@ -621,7 +776,10 @@ async def test_who_has_left_a_group_keeps_their_vote_and_can_change_it(lab: Comm
         await lab.person(name).says("/vote 1 2")
         assert lab.person(name).sees == "Your vote in #1: 2. Wed"
     await lab.person("zoe").says("/vote 1 2")  # she never was there
-    assert lab.person("zoe").sees == "Only people in the groups where poll #1 stands vote in it."
+    assert (
+        lab.person("zoe").sees
+        == "Only people in the groups where poll #1 stands vote in it. If you are in one, vote there."
+    )
     assert (await poll_of(lab)).voters == 2
     assert await is_true(lab)
 
@@ -661,6 +819,74 @@ async def test_a_list_shows_what_one_may_see(lab: Community) -> None:
     await here.says("/poll 3")
     await here.says("/polls")
     assert here.choices == ["#3 Which evening?"]
+    await asks(anna, "Tue\nWed", "Ranking by points")
+    await olga.says("/polls")
+    await olga.presses("#8")  # she is in none of its groups, and looks all the same
+    assert olga.sees.startswith("<b>#8 Which evening?</b>") and "Nobody has voted yet." in olga.sees
+
+
+async def test_a_list_shows_a_poll_for_some_parts_of_society_to_those_who_speak_for_them(lab: Community) -> None:
+    olga, ben, rosa = await lab.organiser("olga"), lab.person("ben"), lab.person("rosa")
+    some = ("Who may vote", "Also politics", "Also science", "Done")
+    await asks(olga, "Tue\nWed", "One choice", "open", some)
+    await ben.says("/polls")
+    assert ben.sees.startswith("There is no poll yet.")
+    await rosa.says("/me")
+    await rosa.presses("Say whom I speak for")
+    await rosa.presses("science")
+    await rosa.says("/polls")
+    assert rosa.choices == ["#1 Which evening?"]
+    await rosa.presses("#1")
+    assert await rosa.presses("Wed") == "Your vote in #1: 2. Wed"
+
+
+async def test_the_team_looks_up_who_votes_for_what_and_nobody_else(lab: Community) -> None:
+    olga, mia = await lab.organiser("olga"), await lab.organiser("mia", Role.MODERATOR)
+    anna = lab.person("anna")
+    to_all = ("Who may vote", "everybody who knows the bot")
+    for secrecy in ("for the team", "secret", "open"):
+        await asks(olga, "Tue\nWed", "Finding a date", secrecy, to_all)
+    for number, ballot in ((1, "1 2?"), (2, "2"), (3, "2?")):
+        await anna.says(f"/vote {number} {ballot}")
+    for who in (olga, mia):
+        await who.says("/polls 1")
+        offer = who.screen[-2]
+        assert offer.html == "What you can do about poll #1:"
+        assert [button.label for button in offer.buttons][-1] == "Who votes for what"
+        await who.presses("Who votes for what", offer)
+        assert re.fullmatch(r"<b>#1 Which evening\?</b>\n1\. Tue\n2\. Wed\n\n[^\n]+: 1, 2\?", who.sees)
+    old = mia.screen[-3]
+    await mia.says("/polls 2")
+    assert not any(button.label == "Who votes for what" for seen in mia.screen[-2:] for button in seen.buttons)
+    await lab.read(lambda session: session.connection().exec_driver_sql("UPDATE person SET role = 'participant'"))
+    assert await mia.presses("Who votes for what", old) == "Only the lab's team can see that, in private."
+    before = len(anna.screen)
+    for which in (1, 3):
+        await anna.says(f"/polls {which}")
+    assert not any("can do about" in seen.html for seen in anna.screen[before:])
+    assert "Voted:" not in anna.screen[before].html
+    assert re.search(r"\n\nVoted: [^\n]+ \(2\?\)\n\n", anna.screen[before + 1].html)  # open: each ballot is there
+
+
+async def test_a_long_list_of_voters_goes_on_and_one_whose_count_is_hidden_waits(lab: Community) -> None:
+    olga = await lab.organiser("olga")
+    hidden = ("When the count is shown", "after the close")
+    await asks(olga, "Tue\nWed", "Ranking by points", "for the team", hidden)
+
+    def vote(session: Session) -> None:
+        for _ in range(31):
+            person = people.begin(session.connection(), lab.time.now())
+            voting.vote(session.connection(), 1, person, (1, 0), lab.time.now())
+
+    await lab.read(vote)
+    await olga.says("/polls 1")
+    assert await olga.presses("Who votes for what") == "Who votes for what is shown after the close."
+    await olga.says("/close 1")
+    await olga.says("/polls 1")
+    await olga.presses("Who votes for what")
+    assert (olga.sees.count(": 2 &gt; 1"), olga.choices) == (30, ["More"])
+    await olga.presses("More")
+    assert (olga.sees.count(": 2 &gt; 1"), olga.choices) == (1, [])
 
 
 async def test_who_has_left_is_named_no_more_and_their_vote_goes(lab: Community) -> None:
@@ -797,6 +1023,20 @@ async def test_where_choices_are_numbers_nothing_of_the_way_to_a_secret_vote_is_
         assert await lab.read(led) == [("[]", 1, 0)]
         assert await anna.says("1") != []  # there is nothing to choose any more, and an answer
         assert voting.read("2,0") in await lab.read(lambda session: voting.profile(session.connection(), 1))
+
+
+async def test_a_reaction_that_votes_in_secret_is_not_kept(settings: Settings) -> None:
+    async with running(settings, replace(UNLIMITED, choices=0)) as lab:
+        anna = lab.person("anna")
+        for words in (f"/poll {WHICH}\nTue\nWed", "One choice", "secret", "Post it"):
+            await anna.says(words)
+        mark = anna.messenger.react("anna", anna.chat, the_card(anna).id, 1)
+        await lab.settled()
+        assert anna.sees == "Your vote in #1 is in the box."
+        assert await lab.read(lambda session: session.exec(select(Reaction)).all()) == []
+        anna.messenger.retract_own("anna", anna.chat, mark)
+        await lab.settled()
+        assert (await poll_of(lab)).voters == 1
 
 
 # -- from a date to an event --------------------------------------------------------------------------------

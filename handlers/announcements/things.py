@@ -6,7 +6,7 @@ from bot.choices import width
 from bot.turn import Turn
 from bot.types import Choice, Lines, T, Text
 from handlers.events.words import span
-from handlers.polls.words import IN_GROUPS, payload
+from handlers.polls.words import IN_GROUPS
 from storage import ideas
 from storage.events import listing, places
 from storage.events.tables import State
@@ -60,13 +60,14 @@ def _idea(turn: Turn, number: int) -> Thing | None:
 def _poll(turn: Turn, number: int, room: bool) -> Thing | None:
     poll = asking.find(turn.db, number)
     if poll is None or poll.status != PollStatus.OPEN or poll.audience == Audience.ROOMS:
-        return None  # the link of a poll for some rooms lets in whoever has it: it must reach no other
+        return None  # it is shown in those, and nowhere else
     title = T("#{number} {question}", number=str(number), question=poll.question)
     lines: list[Text] = [T("<b>#{number} {question}</b>", number=str(number), question=poll.question)]
     if poll.closes_at is not None:
         lines.append(T("Open until {time}.", time=poll.closes_at))
-    # Whoever may vote is asked in the press; from a room its link leads into the private chat, as from its card there.
-    vote = Choice(T("Vote"), start=payload(poll)) if room else Choice(T("Vote"), "poll.ballot", (str(number),))
+    # Whoever may vote is asked in the press. From a room it leads into the private chat, but not by the poll's link:
+    # that lets in whoever is where the poll stands, and an announcement goes anywhere.
+    vote = Choice(T("Vote"), start=f"poll-{number}") if room else Choice(T("Vote"), "poll.ballot", (str(number),))
     return Thing(title, Lines(lines), [vote])
 
 

@@ -1,8 +1,8 @@
 """Polls: asking in one line or step by step, voting in groups and in private, closing, and what comes of it."""
 
 from bot.router import Router
-from handlers.polls import asking, closing, drafting, finding, keeping, mirroring, proposing, voting
+from handlers.polls import asking, closing, drafting, filling, finding, keeping, mirroring, opening, proposing, voting
 
 router = Router()
-for part in (asking, drafting, voting, finding, proposing, mirroring, closing, keeping):
+for part in (asking, drafting, voting, filling, opening, finding, proposing, mirroring, closing, keeping):
     router.include(part.router)

@@ -1,6 +1,5 @@
 """Asking a poll: in one line in a group, or step by step in private, with a preview."""
 
-import re
 from dataclasses import replace
 from typing import Any
 
@@ -21,8 +20,8 @@ from handlers.polls.drafting import (
     trouble,
 )
 from handlers.polls.mirroring import mirror
+from handlers.polls.opening import show
 from handlers.polls.reading import Unclear
-from handlers.polls.voting import show
 from handlers.polls.words import (
     card,
     gone,
@@ -43,8 +42,8 @@ router = Router()
 
 @router.command("poll", help=T("Ask something: Question? | A | B"))
 def poll_command(turn: Turn, text: str) -> None:
-    if (number := re.fullmatch(r"#?\s*(\d{1,9})", text)) is not None:
-        put_here(turn, number[1])
+    if (number := reading.number(text)) is not None:
+        put_here(turn, number)
     elif turn.chat.private:
         begin(turn, text)
     elif not text:

@@ -7,11 +7,14 @@ from sqlmodel import Session
 from bot.router import Router
 from bot.turn import Turn
 from bot.types import Attachment, Choice, Lines, Message, T, Text
-from handlers.polls import picture
+from handlers.polls import picture, reading
 from handlers.polls.words import (
+    BALLOT,
     CANCEL,
+    RESISTANCE,
     bars,
     closed_with,
+    counts,
     events_of,
     gone,
     may_decide,
@@ -21,7 +24,6 @@ from handlers.polls.words import (
 )
 from storage import conversation, outbox
 from storage.polls import asking, electing, mirroring, voting
-from storage.polls.counting import Kind
 from storage.polls.tables import LONGEST_OUTCOME, Poll, Secrecy, Status
 from storage.polls.voting import Rules
 
@@ -30,14 +32,18 @@ router = Router()
 
 @router.command("close", help=T("Close a poll you have asked, by its number"))
 def close_command(turn: Turn, text: str) -> None:
-    close(turn, text.removeprefix("#").strip())
+    number = reading.number(text)
+    if number is None:
+        turn.say(T("Write the number of the poll, for example: /close 17"))
+    else:
+        close(turn, number)
 
 
 @router.press("poll.close")
 def close(turn: Turn, number: str) -> None:
-    poll = asking.find(turn.db, int(number)) if number.isdecimal() else None
+    poll = asking.find(turn.db, int(number))
     if poll is None:
-        turn.toast(gone(number) if number.isdecimal() else T("Write the number of the poll, for example: /close 17"))
+        turn.toast(gone(number))
     elif not may_decide(turn, poll):
         turn.toast(T("Only who has asked and the lab's organisers can do that."))
     elif not close_now(turn, number_of(poll)):
@@ -48,11 +54,7 @@ def close(turn: Turn, number: str) -> None:
 
 def close_if_all_have_voted(turn: Turn, poll: Rules) -> None:
     """Where it is known who is asked, a poll may end with the last vote."""
-    if not poll.until_all:
-        return
-    found = asking.find(turn.db, poll.id)
-    size = electing.size_of_electorate(turn.connection, poll)
-    if found is not None and size is not None and found.voters >= size:
+    if poll.until_all and electing.all_have_voted(turn.connection, poll):
         close_now(turn, poll.id)
 
 
@@ -99,12 +101,14 @@ def close_now(turn: Turn, number: int) -> bool:
 def objections(turn: Turn, number: int) -> Text | None:
     """Why some object, without their names, for whoever has asked."""
     reasons = voting.reasons(turn.connection, number)
-    return T("The objections: {reasons}", reasons="; ".join(f"“{reason}”" for reason in reasons)) if reasons else None
+    quoted = Lines([T("“{words}”", words=reason) for reason in reasons], "; ")
+    return T("The objections: {reasons}", reasons=quoted) if reasons else None
 
 
 def forget_traces(turn: Turn, number: int) -> None:
     """What led through a secret vote goes: unfinished ballots, and how often their messages changed."""
-    conversation.close_dialogs(turn.connection, "poll.ballot", f'{{"poll": {number},')
+    for step in (BALLOT, RESISTANCE):
+        conversation.close_dialogs(turn.connection, step, f'{{"poll": {number},')
     outbox.forget(turn.connection, f"ballot:{number}")
 
 
@@ -124,9 +128,8 @@ def result(turn: Turn, poll: Poll) -> Text:
 def make_chart(session: Session, number: str) -> bytes:
     """The bars of a closed poll as a picture, by the numbers of the options."""
     poll = session.get_one(Poll, int(number))
-    slot = 1 if poll.kind in (Kind.RUNOFF, Kind.SCHULZE) else 0
     tally = voting.tallies(session.connection(), [int(number)])[int(number)]
-    return picture.bars([tally.get((place, slot), 0) for place in range(poll.options)])
+    return picture.bars([amount for amount, _ in counts(poll, tally)])
 
 
 # -- what happens now ---------------------------------------------------------------------------------------

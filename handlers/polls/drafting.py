@@ -363,7 +363,7 @@ def take_results(turn: Turn, results: str) -> None:
 @router.step("poll.most")
 def take_most(turn: Turn, text: str) -> None:
     most = MOST_DOTS if turn.data["kind"] == Kind.DOTS else len(turn.data["options"])
-    if text.isdecimal() and 1 <= int(text[:4]) <= most:
+    if text.isdecimal() and len(text) < 4 and 1 <= int(text) <= most:
         preview(turn, {**turn.data, "most": int(text)})
     else:
         turn.ask(T("Please write a number from 1 to {most}.", most=most), CANCEL, step="poll.most", data=turn.data)

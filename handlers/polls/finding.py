@@ -1,23 +1,27 @@
-"""Finding polls: the newest that somebody can see, and one of them by its number."""
-
-import re
+"""Finding polls: the newest that somebody can see, one of them by its number, and for the team who votes for what."""
 
 from bot.router import Router
 from bot.turn import Turn
-from bot.types import Choice, T
-from handlers.polls.voting import open_ballot, show
-from handlers.polls.words import may_decide
-from storage.polls import asking
-from storage.polls.tables import LONGEST_QUESTION, Status
+from bot.types import Choice, Lines, T, Text, Verbatim
+from handlers.polls import reading
+from handlers.polls.opening import open_ballot, show
+from handlers.polls.words import in_numbers, may_decide, number_of, turnout
+from storage.people import Role
+from storage.polls import asking, voting
+from storage.polls.counting import Kind
+from storage.polls.tables import LONGEST_QUESTION, Poll, Results, Secrecy, Status
 
 router = Router()
+
+VOTERS = 30
+"""How many voters with their ballots are listed at once."""
 
 
 @router.command("polls", help=T("See polls; with a number one of them, with words those"))
 def polls_command(turn: Turn, text: str) -> None:
-    if (number := re.fullmatch(r"#?\s*(\d{1,9})", text)) is not None:
-        offer_to_close(turn, number[1])
-        show(turn, number[1])
+    if (number := reading.number(text)) is not None:
+        offer_what_to_do(turn, number)
+        show(turn, number)
     else:
         list_polls(turn, words=text[:LONGEST_QUESTION])
 
@@ -55,12 +59,50 @@ def list_polls(turn: Turn, after: str = "", words: str = "") -> None:
 
 @router.press("poll.show")
 def show_one(turn: Turn, number: str) -> None:
-    offer_to_close(turn, number)
+    offer_what_to_do(turn, number)
     open_ballot(turn, number)
 
 
-def offer_to_close(turn: Turn, number: str) -> None:
-    """In private, for whoever decides about it; before the card, whose choices a typed number means then."""
+def offer_what_to_do(turn: Turn, number: str) -> None:
+    """In private, to the team and who has asked; before the card, whose choices are those that a typed number means."""
     poll = asking.find(turn.db, int(number)) if turn.chat.private and number.isdecimal() else None
-    if poll is not None and poll.status == Status.OPEN and may_decide(turn, poll):
-        turn.say(T("You can close poll #{number}:", number=number), Choice(T("Close it"), "poll.close", (number,)))
+    if poll is None:
+        return
+    choices = []
+    if poll.status == Status.OPEN and may_decide(turn, poll):
+        choices.append(Choice(T("Close it"), "poll.close", (number,)))
+    if may_see_votes(turn, poll):
+        choices.append(Choice(T("Who votes for what"), "poll.who", (number,)))
+    if choices:
+        turn.say(T("What you can do about poll #{number}:", number=number), *choices)
+
+
+# -- who votes for what -------------------------------------------------------------------------------------
+
+
+def may_see_votes(turn: Turn, poll: Poll) -> bool:
+    """Whether somebody can look up each ballot: the lab's team, unless the poll is secret."""
+    return poll.secrecy != Secrecy.SECRET and turn.may(Role.MODERATOR) and turn.chat.private
+
+
+@router.press("poll.who")
+def list_voters(turn: Turn, number: str, after: str = "0") -> None:
+    poll = asking.find(turn.db, int(number))
+    if poll is None or not may_see_votes(turn, poll):
+        turn.toast(T("Only the lab's team can see that, in private."))
+        return
+    if poll.status == Status.OPEN and poll.results != Results.ALWAYS:  # of the team, too, some still have to vote
+        turn.toast(T("Who votes for what is shown after the close."))
+        return
+    kind, page = Kind(poll.kind), voting.voters(turn.connection, number_of(poll), VOTERS + 1, int(after))
+    options = voting.options(turn.connection, [number_of(poll)])[number_of(poll)]
+    lines: list[Text] = [
+        T("<b>#{number} {question}</b>", number=number, question=poll.question),
+        *(Verbatim(f"{place}. {option}") for place, option in enumerate(options, 1)),
+        Verbatim(""),
+        *(Verbatim(f"{voter.pseudonym}: {in_numbers(kind, voter.content)}") for voter in page[:VOTERS]),
+    ]
+    if not page:
+        lines.append(turnout(poll))
+    more = [Choice(T("More"), "poll.who", (number, str(page[VOTERS - 1].person_id)))] if len(page) > VOTERS else []
+    turn.say(Lines(lines), *more)

@@ -43,7 +43,8 @@ def set_mirrors(turn: Turn, on: str) -> None:
         turn.replace(
             T(
                 "From now on open polls also stand here as the app's own. A vote there counts like any other, and of "
-                "yours the latest counts. The whole count is in my message. /poll and a number shows a poll again."
+                "yours the latest counts; I keep it with your account's number, under a pseudonym (more: /privacy). "
+                "The whole count is in my message. /poll and a number shows a poll again."
             )
         )
     else:
@@ -62,7 +63,8 @@ def mirror(turn: Turn, number: int, chat_id: int) -> None:
     poll = asking.find(turn.db, number)
     if poll is None or poll.status != Status.OPEN or chat.private or not chat.mirrors:
         return
-    if not turn.lab.limits[chat.adapter].polls:
+    limits = turn.lab.limits.get(chat.adapter)
+    if limits is None or not limits.polls:  # its messenger may not be connected any more
         return
     what: Text | Message | None = refusal(poll)
     if what is None:
@@ -107,7 +109,7 @@ def refusal(poll: Poll) -> Text | None:
 
 @router.voted
 def take(turn: Turn) -> None:
-    """An answer counts by the standard's rules; nobody is told, since the messenger's own poll shows it."""
+    """An answer counts by the standard's rules; nobody is told what the messenger's own poll shows them."""
     shown, voted = turn.shown, turn.update
     poll = None if shown is None else voting.rules(turn.connection, _number(shown))
     if shown is None or poll is None or not isinstance(voted, Voted):
@@ -120,11 +122,24 @@ def take(turn: Turn) -> None:
     try:
         mirroring.answer(turn.connection, poll.id, turn.person.id, content, voted.at, Source(turn.chat.id, voted.mark))
     except Closed:
+        _too_late(turn, poll.id)
         return
     if content is None:
         electing.let_in(turn.connection, poll.id, turn.person.id)
     turn.due(turn.now + REFRESH)
     close_if_all_have_voted(turn, poll)
+
+
+def _too_late(turn: Turn, number: int) -> None:
+    """The messenger's own poll shows an answer that was sent before its end; here it has come after the count."""
+    if turn.begins:
+        with turn.aside() as private:
+            private.say(
+                T(
+                    "Your answer in #{number} reached me after its close, so it is not in the result.",
+                    number=str(number),
+                )
+            )
 
 
 @router.retracted

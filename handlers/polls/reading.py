@@ -66,6 +66,12 @@ def check_options(options: list[str]) -> tuple[str, ...]:
     return tuple(options)
 
 
+def number(text: str) -> str | None:
+    """The number of a poll, as people write it: “17” or “#17”; ``None`` for anything else."""
+    found = re.fullmatch(r"#?\s*(\d{1,9})", text)
+    return None if found is None else found[1]
+
+
 _NUMBERS = re.compile(r"[\d\s,;.?>#-]+")
 
 
@@ -86,6 +92,8 @@ def ballot(kind: Kind, text: str, options: int, most: int) -> tuple[Content, str
     if kind is Kind.RESISTANCE:
         content = tuple(numbers)
     else:
+        if kind is Kind.DATES and numbers == [0]:
+            return (NO,) * options, reason  # none suits
         places = [number - 1 for number in numbers]
         if not all(0 <= place < options for place in places):
             return None

@@ -9,11 +9,14 @@ from bot.types import Argument, Choice, Lines, Message, N, T, Text, Verbatim
 from handlers.polls.reading import is_date
 from storage.people import Group, Role
 from storage.polls import voting
-from storage.polls.counting import AGREE, EACH, OBJECT, ONE_PRESS, RANKED, Content, Kind, Result
+from storage.polls.counting import AGREE, IF_NEED_BE, NO, OBJECT, ONE_PRESS, RANKED, YES, Content, Kind, Result
 from storage.polls.tables import Audience, Poll, Results, Secrecy, Status
 from storage.polls.voting import Rules
 
 CANCEL = Choice(T("Cancel"), "cancel")
+
+BALLOT, RESISTANCE = "poll.ballot", "poll.resistance"
+"""The steps of a ballot that is not cast yet: a whole one, and one that is asked for option by option."""
 
 NAMES = 20
 """How many voters' names an open poll shows; of the others it tells how many they are."""
@@ -115,7 +118,10 @@ def typed(kind: Kind) -> Text:
         case Kind.SEVERAL:
             return T("Write the numbers of your choices, for example: 1 3")
         case Kind.DATES:
-            return T("Write the numbers of the dates that suit you, with a question mark for “if need be”: 1 3 4?")
+            return T(
+                "Write the numbers of the dates that suit you, with a question mark for “if need be”: 1 3 4? "
+                "Or 0, if none does."
+            )
         case Kind.DOTS:
             return T("Write a number for each dot, for example two dots for 1 and one for 3: 1 1 3")
         case Kind.CONSENT:
@@ -139,9 +145,9 @@ def not_asked(poll: Rules) -> Text:
     if poll.audience not in IN_GROUPS:
         return T("You are not among those who are asked in poll #{number}.", number=number)
     why = T("Only people in the groups where poll #{number} stands vote in it.", number=number)
-    if poll.secrecy is Secrecy.OPEN and poll.kind in ONE_PRESS:
-        return why
-    return Lines([why, T("If you are in one, press “Vote in private” there.")], " ")
+    there = poll.secrecy is Secrecy.OPEN and poll.kind in ONE_PRESS
+    where = T("If you are in one, vote there.") if there else T("If you are in one, press “Vote in private” there.")
+    return Lines([why, where], " ")
 
 
 def number_of(poll: Poll) -> int:
@@ -195,6 +201,19 @@ def said(kind: Kind, options: Sequence[str], content: Content) -> Text:
     return enumerated(options, content)
 
 
+def in_numbers(kind: Kind, content: Content) -> str:
+    """A ballot in the numbers of its options, as somebody would type it; “–” where they can come on no date."""
+    match kind:
+        case Kind.DATES:
+            marks = {YES: "", IF_NEED_BE: "?"}
+            return ", ".join(f"{place}{marks[mark]}" for place, mark in enumerate(content, 1) if mark != NO) or "–"
+        case Kind.DOTS:
+            return ", ".join(f"{dots}×{place}" for place, dots in enumerate(content, 1) if dots)
+        case Kind.RESISTANCE:
+            return " ".join(map(str, content))
+    return (" > " if kind in RANKED else ", ").join(str(option + 1) for option in content)
+
+
 def takes_one_press(kind: Kind, secrecy: Secrecy) -> bool:
     """Whether the card's own choices are the vote. In secret an objection must not look different from consent."""
     return kind in ONE_PRESS and not (kind is Kind.CONSENT and secrecy is Secrecy.SECRET)
@@ -230,7 +249,7 @@ def card(turn: Turn, poll: Poll, options: Sequence[str], private: bool) -> Messa
         )
     parts.append(Lines(footer(poll), " "))
     found = choices(poll, options, private)
-    listed = len(options) if found[0].action == "poll.vote" else 0
+    listed = len(options) if takes_one_press(kind, secrecy) and (private or secrecy is Secrecy.OPEN) else 0
     return Message(Lines(parts, "\n\n"), tuple(found), subject(number), listed=listed)
 
 
@@ -261,12 +280,14 @@ def choices(poll: Poll, options: Sequence[str], private: bool) -> list[Choice]:
     if not private and (poll.secrecy != Secrecy.OPEN or kind not in ONE_PRESS):
         return [in_private]
     found: list[Choice] = []
+    # Where a press is a reaction, what it has chosen is kept, so that it can be taken back: but never of a secret vote.
+    vote = "poll.vote" if poll.secrecy == Secrecy.SECRET else "poll.choose"
     if takes_one_press(kind, Secrecy(poll.secrecy)):
         for place, option in enumerate(options):
             if kind is Kind.CONSENT and place == OBJECT and not private:
                 found.append(Choice(Verbatim(option), start=payload(poll)))
             else:
-                found.append(Choice(Verbatim(option), "poll.vote", (number, str(place))))
+                found.append(Choice(Verbatim(option), vote, (number, str(place))))
     else:
         found.append(Choice(T("Vote"), "poll.ballot", (number,)))
     found.append(Choice(T("Take my vote back"), "poll.withdraw", (number,)))
@@ -283,24 +304,35 @@ def choices(poll: Poll, options: Sequence[str], private: bool) -> list[Choice]:
 
 def bars(poll: Poll, options: Sequence[str], tally: Mapping[tuple[int, int], int]) -> list[Text]:
     """The count of each option: its number and words, the amount, and a bar that repeats it for the eye."""
-    kind = Kind(poll.kind)
-    slot = 1 if kind in (Kind.RUNOFF, Kind.SCHULZE) else 0
-    amounts = [tally.get((place, slot), 0) for place in range(len(options))]
-    most = max(amounts, default=0)
+    found = counts(poll, tally)
+    most = max((amount for amount, _ in found), default=0)
     lines: list[Text] = []
-    for place, option in enumerate(options):
-        amount = amounts[place]
+    for place, (amount, said) in enumerate(found):
         bar = "█" * max(1, round(BAR * amount / most)) if amount else ""
         lines.append(
-            T(
-                "{number}. {option}\n{amount} {bar}",
-                number=place + 1,
-                option=option,
-                amount=counted_as(kind, amount, tally.get((place, 1), 0), poll.voters),
-                bar=bar,
-            )
+            T("{number}. {option}\n{amount} {bar}", number=place + 1, option=options[place], amount=said, bar=bar)
         )
     return lines
+
+
+def in_short(poll: Poll, tally: Mapping[tuple[int, int], int]) -> Text:
+    """The same in a note: of each option its number and the amount."""
+    said = [
+        T("{option}: {amount}", option=str(place), amount=amount)
+        for place, (_, amount) in enumerate(counts(poll, tally), 1)
+    ]
+    return Lines(said, "; ")
+
+
+def counts(poll: Poll, tally: Mapping[tuple[int, int], int]) -> list[tuple[int, Text]]:
+    """What each option has got: how much, and in words."""
+    kind = Kind(poll.kind)
+    slot = 1 if kind in (Kind.RUNOFF, Kind.SCHULZE) else 0
+    amounts = [tally.get((place, slot), 0) for place in range(poll.options)]
+    return [
+        (amount, counted_as(kind, amount, tally.get((place, 1), 0), poll.voters))
+        for place, amount in enumerate(amounts)
+    ]
 
 
 def counted_as(kind: Kind, amount: int, more: int, voters: int) -> Text:
@@ -321,11 +353,11 @@ def counted_as(kind: Kind, amount: int, more: int, voters: int) -> Text:
 
 
 def who(turn: Turn, poll: Poll) -> Text:
-    """The names of those who have voted, the first ones of many."""
+    """The names of those who have voted and their ballots, the first ones of many."""
     kind = Kind(poll.kind)
     named = [
-        name if kind in EACH or kind in RANKED else f"{name} ({', '.join(str(option + 1) for option in content)})"
-        for name, content in voting.voters(turn.connection, number_of(poll), NAMES)
+        f"{voter.pseudonym} ({in_numbers(kind, voter.content)})"
+        for voter in voting.voters(turn.connection, number_of(poll), NAMES)
     ]
     names = ", ".join(named)
     others = poll.voters - len(named)

@@ -141,19 +141,26 @@ def browse(
     most: int = 5,
     words: str = "",
 ) -> Page:
-    """The newest polls somebody can see: in a group those that stand there, in private those they can vote in.
+    """The newest polls somebody can see: in a group those there, in private their own and those they may vote in.
 
-    Organisers see all of them in private. ``words`` stand in the question, whatever their case.
+    The team sees all of them in private. ``words`` stand in the question, whatever their case.
     """
     query = select_models(Poll)
     if chat_id is not None:
         here = select(place_table.c.poll_id).where(place_table.c.chat_id == chat_id)
         query = query.where(col(Poll.id).in_(here))
-    elif not role.covers(Role.ORGANISER):
+    elif not role.covers(Role.MODERATOR):
         let_in = select(elector_table.c.poll_id).where(elector_table.c.person_id == person_id)
         voted = select(ballot_table.c.poll_id).where(ballot_table.c.person_id == person_id)
-        everybodys = [Audience.LAB, Audience.NAMED] + ([Audience.TEAM] if role.covers(Role.MODERATOR) else [])
-        query = query.where(or_(col(Poll.audience).in_(everybodys), col(Poll.id).in_(let_in), col(Poll.id).in_(voted)))
+        query = query.where(
+            or_(
+                col(Poll.audience) == Audience.LAB,
+                electing.names_group_of(person_id),
+                col(Poll.author_id) == person_id,
+                col(Poll.id).in_(let_in),
+                col(Poll.id).in_(voted),
+            )
+        )
     if words:
         query = query.where(col(Poll.question).icontains(words, autoescape=True))
     if after is not None:
@@ -227,6 +234,13 @@ def width(words: str) -> int:
 def make_stale(connection: Connection, number: int) -> None:
     """A poll's copies are to be refreshed, at once."""
     connection.execute(update(poll_table).where(poll_table.c.id == number).values(refresh_at=voting.LONG_AGO))
+
+
+def show_name(connection: Connection, person_id: int) -> None:
+    """Somebody is called otherwise from now on: the open polls that show who has voted are to say so, at once."""
+    theirs = select(ballot_table.c.poll_id).where(ballot_table.c.person_id == person_id)
+    shown = (poll_table.c.secrecy == Secrecy.OPEN, poll_table.c.status == Status.OPEN, poll_table.c.id.in_(theirs))
+    connection.execute(update(poll_table).where(*shown).values(refresh_at=voting.LONG_AGO))
 
 
 def secret_closed_since(connection: Connection, since: datetime) -> list[int]:

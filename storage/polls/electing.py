@@ -3,15 +3,17 @@
 import hmac
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, func, select
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from storage.conversation import table_of
 from storage.people import Person, Role
 from storage.polls.tables import Audience, elector_table, place_table, poll_table
-from storage.polls.voting import RULES, Rules, own, read_rules
+from storage.polls.voting import RULES, Rules, have_voted, own, read_rules
 
 _person = table_of(Person)
+
+_PAGE = 500
 
 
 def may_vote(connection: Connection, poll: Rules, person_id: int, role: Role, chat_id: int | None) -> bool:
@@ -73,6 +75,13 @@ _ELECTOR = select(elector_table.c.person_id).where(
 )
 
 
+def names_group_of(person_id: int) -> ColumnElement[bool]:
+    """A condition on polls: they ask some parts of society, and this person speaks for one of them."""
+    group = select(_person.c.group).where(_person.c.id == person_id).scalar_subquery()
+    listed = literal(",") + poll_table.c.named + ","
+    return and_(poll_table.c.audience == Audience.NAMED, listed.contains(literal(",") + group + ","))
+
+
 def let_in(connection: Connection, number: int, person_id: int) -> None:
     """This person has the poll's link, or takes back a vote from where it stands: from now on they may vote."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
@@ -97,6 +106,25 @@ def size_of_electorate(connection: Connection, poll: Rules) -> int | None:
     """How many may vote, where that is known."""
     query = electorate(poll)
     return None if query is None else connection.execute(select(func.count()).select_from(query.subquery())).scalar()
+
+
+def all_have_voted(connection: Connection, poll: Rules) -> bool:
+    """Whether nobody of those who are asked has still to vote; False where nobody knows who they are.
+
+    As many votes as people are not enough: somebody may have voted who is not asked any more.
+    """
+    size, voters = size_of_electorate(connection, poll), select(poll_table.c.voters).where(poll_table.c.id == poll.id)
+    if size is None or connection.execute(voters).scalar_one() < size:
+        return False
+    query, last = electorate(poll), 0
+    assert query is not None
+    people = query.subquery()
+    following = select(people.c.id).where(people.c.id > bindparam("last")).order_by(people.c.id).limit(_PAGE)
+    while page := connection.execute(following, {"last": last}).scalars().all():
+        if len(have_voted(connection, poll, page)) < len(page):
+            return False
+        last = page[-1]
+    return True
 
 
 def is_link(link: str, given: str) -> bool:

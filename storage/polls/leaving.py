@@ -8,15 +8,15 @@ from sqlalchemy.dialects import postgresql, sqlite
 from storage.engine import overwrite_deleted
 from storage.polls import voting
 from storage.polls.asking import make_stale
-from storage.polls.tables import Status, ballot_table, key_table, loose_table
+from storage.polls.tables import Secrecy, Status, ballot_table, key_table, loose_table
 from storage.polls.voting import Cast, Rules, written
 
 
 def merge(connection: Connection, from_person: int, into_person: int, now: datetime) -> int:
-    """One person's ballots are another's from now on; returns in how many polls both had voted.
+    """One person's ballots are another's from now on; returns in how many polls the latest of two ballots counts.
 
-    Of two ballots in an open poll the latest one counts. In a closed one the result stands: the second ballot stays
-    in the count, and belongs to nobody.
+    That is so in open ones. In a closed one the result stands: the second ballot stays in the count, and belongs to
+    nobody.
     """
     doubles = 0
     for poll in _voted_in(connection, from_person):
@@ -26,12 +26,14 @@ def merge(connection: Connection, from_person: int, into_person: int, now: datet
         if ours is None:
             voting.remove(connection, poll, from_person)
             voting.put(connection, poll, into_person, theirs)
+            if poll.secrecy is Secrecy.OPEN and poll.status is Status.OPEN:
+                make_stale(connection, poll.id)  # its copies show another name now
             continue
-        doubles += 1
         if poll.is_over(now):
             voting.remove(connection, poll, from_person)
             _loosen(connection, poll, theirs)
         else:
+            doubles += 1
             voting.take_out(connection, poll, from_person, now)
             if theirs.at > ours.at:
                 voting.put(connection, poll, into_person, theirs)

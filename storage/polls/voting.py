@@ -401,16 +401,24 @@ def reasons(connection: Connection, number: int, most: int = 50) -> Sequence[str
     return sorted(found)[:most]  # in the order of the alphabet, not in that of their coming
 
 
-def voters(connection: Connection, number: int, most: int) -> list[tuple[str, Content]]:
-    """Some of those who have voted, with their ballots: pseudonym and content."""
+class Voter(NamedTuple):
+    """Somebody who has voted, and how."""
+
+    person_id: int
+    pseudonym: str
+    content: Content
+
+
+def voters(connection: Connection, number: int, most: int, after: int = 0) -> list[Voter]:
+    """Some of those who have voted, by keyset over their ids; nobody of a secret poll."""
     query = (
-        select(_person.c.pseudonym, ballot_table.c.content)
+        select(ballot_table.c.person_id, _person.c.pseudonym, ballot_table.c.content)
         .join(_person, _person.c.id == ballot_table.c.person_id)
-        .where(ballot_table.c.poll_id == number)
+        .where(ballot_table.c.poll_id == number, ballot_table.c.person_id > after)
         .order_by(ballot_table.c.person_id)
         .limit(most)
     )
-    return [(name, read(content)) for name, content in connection.execute(query)]
+    return [Voter(person, name, read(content)) for person, name, content in connection.execute(query)]
 
 
 def who_can(number: int, option: int) -> Select[int]:

@@ -3,7 +3,8 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from bot.adapters.matrix.reading import Account as Me
@@ -206,6 +207,7 @@ SHAPES = st.recursive(
 )
 
 
+@hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # it is the machine that is slow
 @given(content=st.dictionaries(st.sampled_from(NAMES), SHAPES))
 def test_an_answer_of_any_shape_raises_nothing(content: dict[str, Any]) -> None:
     room = Room("!1:lab.test", ME.user)
