@@ -1,5 +1,6 @@
 """Announcements: written once, delivered to everybody, each copy accounted for."""
 
+import re
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -266,6 +267,7 @@ async def test_at_night_it_waits_for_the_morning(lab: Community) -> None:
     await lab.later(9 * 3600)
     await rests(lab)
     assert len(copies(ada, "Big news")) == 1
+    assert not copies(olga, "does not get on")
 
 
 async def test_a_second_organiser_has_to_agree_where_that_is_wanted(lab: Community) -> None:
@@ -396,6 +398,31 @@ async def test_a_digest_is_handed_out_in_the_evening(lab: Community) -> None:
     await rests(lab)
     assert len(copies(ada, "First-one")) == len(copies(ada, "Second-one")) == 1
     assert (await announcement(lab)).status == Status.DONE
+    assert not copies(olga, "does not get on")
+
+
+async def test_a_correction_does_not_bring_a_digest_before_its_time(lab: Community) -> None:
+    [ada] = await crowd(lab, "ada")
+    olga = await lab.organiser("olga")
+    await ada.says("/topics")
+    await ada.presses("what is for everybody")
+    await ada.presses("once a day")
+    await sent(lab, olga)
+    await rests(lab)
+    await corrects(olga, "Bigger")
+    await rests(lab)
+    assert not copies(ada, "Bigger")
+    assert "It goes on at" in report(olga)
+    await lab.later(8 * 3600)
+    await rests(lab)
+    assert [seen.versions for seen in copies(ada, "Bigger")] == [["Bigger"]]
+
+
+async def corrects(olga: Resident, words: str) -> None:
+    """The organiser changes the words of the newest announcement."""
+    await olga.presses("Correct it")
+    await olga.says(words)
+    await olga.presses("Yes, change them")
 
 
 async def test_quiet_hours_put_it_off(lab: Community) -> None:
@@ -473,6 +500,21 @@ async def test_a_correction_changes_every_copy(lab: Community) -> None:
     assert (await announcement(lab)).status == Status.DONE
 
 
+async def test_how_far_a_correction_is_counts_the_copies_it_has_reached(lab: Community) -> None:
+    await crowd(lab, *(f"p{number}" for number in range(60)))
+    olga = await lab.organiser("olga")
+    await sent(lab, olga)
+    await rests(lab)
+    feed_slowly(lab)
+    await corrects(olga, "Bigger")
+    await lab.later(1)
+    assert "0 % (0 of 61)" in report(olga)
+    await lab.later(1)
+    await olga.says("/status")
+    seen_to = re.search(r"Announcement 1: on its way, (\d+) of 61\.", olga.sees)
+    assert seen_to is not None and 0 < int(seen_to[1]) < 61
+
+
 async def test_a_correction_while_it_is_being_sent_reaches_everybody(lab: Community) -> None:
     people = await crowd(lab, *(f"p{number}" for number in range(30)))
     olga = await lab.organiser("olga")
@@ -509,6 +551,20 @@ async def test_taken_back_it_is_gone_everywhere_and_what_is_old_says_so(lab: Com
         assert not copies(person, "second")
         assert len(copies(person, "The lab has taken this announcement back.")) == 1
     assert await ledger_of(lab, 1) == await ledger_of(lab, 2) == {"withdrawn": 3}
+
+
+async def test_a_copy_that_was_corrected_since_is_as_old_as_it_was(lab: Community) -> None:
+    [ada] = await crowd(lab, "ada")
+    olga = await lab.organiser("olga")
+    await sent(lab, olga)
+    await rests(lab)
+    await lab.later(3 * 24 * 3600)
+    await corrects(olga, "Bigger")
+    await rests(lab)
+    await olga.presses("Take it back everywhere")
+    await olga.presses("Yes, take it back")
+    await rests(lab)
+    assert len(copies(ada, "The lab has taken this announcement back.")) == 1  # too old to be deleted
 
 
 async def held_up(lab: Community, number: int) -> tuple[Resident, list[Resident]]:
@@ -553,6 +609,9 @@ async def test_a_messenger_that_is_down_for_an_hour_loses_nothing_and_the_organi
     await rests(lab)
     assert all(len(copies(person, "Big news")) == 1 for person in people)
     assert len(copies(olga, "does not get on")) == 1
+    [over] = copies(olga, "goes on, and nothing is lost")
+    assert "It stood still from Nov 2, 2026, 10:00\u202fAM to Nov 2, 2026, 11:11\u202fAM" in over.html
+    assert "It stood still from" in report(olga)
     assert await ledger_of(lab) == {"delivered": 3}
 
 

@@ -87,12 +87,10 @@ def correct(turn: Turn) -> None:
     if announcement.version != data["version"]:
         turn.toast(T("This has changed since. Please look once more."))
         return
-    was = announcement.status
     writing.word(turn.db, announcement, str(data["locale"]), str(data["text"]), formatted(str(data["text"])))
-    if was == Status.DONE:
-        announcement.begun_at, announcement.begun_from = turn.now, 0
     announcement.status = Status.SENDING
-    announcement.moved_at = announcement.step_at = turn.now
+    announcement.begun_at = announcement.moved_at = announcement.step_at = turn.now
+    announcement.begun_from = 0  # each copy is seen to once more
     writing.change(turn.db, announcement)
     sending.begin(turn, announcement)
 

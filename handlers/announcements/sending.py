@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 
 from bot.router import Router
 from bot.turn import Turn
-from bot.types import Formatted, Message, T, Text
+from bot.types import Formatted, Lines, Message, T, Text
 from handlers.announcements.markdown import formatted
-from handlers.announcements.words import copy, progress
+from handlers.announcements.words import copy, progress, standstill
 from storage import conversation
 from storage.announcements import audience, ledger, writing
 from storage.announcements.ledger import (
@@ -68,8 +68,12 @@ def step(turn: Turn) -> None:
 def go_on(turn: Turn, announcement: Announcement) -> None:
     """Learn what has arrived, hand over the next copies, and say when to look again."""
     now = turn.now
+    if announcement.step_at is not None and now - announcement.step_at > PATIENCE:
+        stood_still(turn, announcement, announcement.step_at)  # the bot was down, or its database took nothing
     if ledger.settle(turn.db, announcement):
-        announcement.moved_at, announcement.stalled = now, False
+        if announcement.stalled and announcement.moved_at is not None:
+            stood_still(turn, announcement, announcement.moved_at)
+        announcement.moved_at = now
     if announcement.status == Status.SCHEDULED:
         announcement.status = Status.SENDING
     if announcement.begun_at is None:
@@ -92,13 +96,13 @@ def go_on(turn: Turn, announcement: Announcement) -> None:
     if work.in_outbox or (work.unseen and not announcement.paused) or (not fixed and not announcement.paused):
         announcement.step_at = now + (LOOK if work.in_outbox or not fixed or not work.unseen else IDLE_LOOK)
         if night is not None and not work.in_outbox:
-            announcement.step_at = night
+            rest(turn, announcement, night)
         if more:
             announcement.step_at = now
     elif announcement.paused:
         announcement.step_at = None
     elif work.held_until is not None:
-        announcement.step_at = work.held_until
+        rest(turn, announcement, work.held_until)
     else:
         announcement.step_at = None
         if announcement.status == Status.SENDING:
@@ -108,6 +112,17 @@ def go_on(turn: Turn, announcement: Announcement) -> None:
     if announcement.step_at is not None:
         turn.due(announcement.step_at)
     tell(turn, announcement)
+
+
+def rest(turn: Turn, announcement: Announcement, until: datetime) -> None:
+    """Nothing is to be done before then: from then on counts how fast it is, and whether it gets on."""
+    announcement.step_at = announcement.begun_at = announcement.moved_at = until
+    announcement.begun_from = seen_to(turn, announcement)
+
+
+def seen_to(turn: Turn, announcement: Announcement) -> int:
+    """How many copies are what the announcement says now, or will never be."""
+    return announcement.recipients - ledger.left(turn.db, announcement)
 
 
 def hand_over(turn: Turn, announcement: Announcement, adapter: str, copies: list[Copy]) -> None:
@@ -122,7 +137,9 @@ def hand_over(turn: Turn, announcement: Announcement, adapter: str, copies: list
         if state == UNREACHABLE and one.state in (WAITING, HELD) and ledger.move(turn.db, one.id, turn.lab.limits):
             continue  # its reader has another account: there it is looked at next
         if state == LEAVING:
-            late = one.state == DELIVERED and one.queued_at is not None and turn.now - one.queued_at > RETRACTABLE
+            # When a copy that was changed since was sent is not known: it is as old as the announcement may be.
+            sent_at = announcement.created_at if one.revised else one.queued_at
+            late = one.state == DELIVERED and sent_at is not None and turn.now - sent_at > RETRACTABLE
             away[one.locale, late].append(one)
         elif state == QUEUED:
             (new if one.outbox_id is None else old)[one.locale, one.room].append(one)
@@ -159,6 +176,8 @@ def decide(turn: Turn, announcement: Announcement, one: Copy) -> tuple[str, date
         return WITHDRAWN, None
     if not one.active:
         return UNREACHABLE, None
+    if one.due_at is not None and one.due_at > turn.now:
+        return HELD, one.due_at  # looked at for its other words: it is not its time yet
     zone = turn.lab.catalogues[turn.lab.catalogues.default].zone
     if one.state == WAITING and one.often in (Often.DAILY, Often.WEEKLY):
         return HELD, digest_at(turn.now, Often(one.often), zone)
@@ -167,6 +186,23 @@ def decide(turn: Turn, announcement: Announcement, one: Copy) -> tuple[str, date
         if wakes is not None:
             return HELD, wakes
     return QUEUED, None
+
+
+def stood_still(turn: Turn, announcement: Announcement, since: datetime) -> None:
+    """Nothing could be done for a while, whoever was to blame: now that it is over, say so, and remember it."""
+    announcement.stood_from, announcement.stood_until = since, turn.now
+    announcement.begun_at = announcement.moved_at = turn.now
+    announcement.begun_from, announcement.stalled = seen_to(turn, announcement), False
+    if announcement.chat_id is not None:
+        turn.tell(
+            announcement.chat_id,
+            Lines(
+                [
+                    T("Announcement {number} goes on, and nothing is lost.", number=str(announcement.number)),
+                    *standstill(announcement),
+                ]
+            ),
+        )
 
 
 def watch(turn: Turn, announcement: Announcement, in_outbox: int) -> None:
@@ -206,10 +242,11 @@ def tell(turn: Turn, announcement: Announcement) -> None:
     if announcement.chat_id is None or limits is None:
         return
     over = announcement.status not in (Status.SCHEDULED, Status.SENDING)
+    rests = announcement.step_at is None or announcement.step_at - turn.now > PATIENCE
     every = max(TELL_EVERY, timedelta(seconds=1 / (limits.rate * TELLING)))
     if announcement.step_at is None and over and not limits.choices:
         turn.tell(announcement.chat_id, progress(turn, announcement, turn.now))
-    elif announcement.step_at is None or announcement.told_at is None or turn.now - announcement.told_at >= every:
+    elif rests or announcement.told_at is None or turn.now - announcement.told_at >= every:
         show_progress(turn, announcement)
     else:
         return
@@ -278,8 +315,8 @@ def resume(turn: Turn, number: str) -> None:
         turn.toast(T("It is not paused."))
         return
     announcement.paused = False
-    announcement.begun_at, announcement.begun_from, announcement.moved_at = turn.now, announcement.over, turn.now
-    announcement.step_at = turn.now
+    announcement.step_at = announcement.begun_at = announcement.moved_at = turn.now
+    announcement.begun_from = seen_to(turn, announcement)
     _changed(turn, announcement, T("It goes on."))
 
 

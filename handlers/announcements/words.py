@@ -136,14 +136,36 @@ def progress(turn: Turn, announcement: Announcement, now: datetime) -> Message:
         left = announcement.pending + announcement.delivered
         lines = [T("<b>Announcement {number}</b>: being taken back, {n} left", number=number, n=left)]
     elif announcement.status == Status.SENDING:
-        lines += _moving(announcement, now)
+        lines += _moving(turn, announcement, now)
     else:
         lines += report(turn, announcement)
+    lines += standstill(announcement)
     return Message(Lines(lines), tuple(_actions(announcement)), f"progress:{number}")
 
 
-def _moving(announcement: Announcement, now: datetime) -> list[Text]:
-    done, of = announcement.over, max(1, announcement.recipients)
+def standstill(announcement: Announcement) -> list[Text]:
+    """From when to when nothing could be done about it, the last time that this lasted noticeably."""
+    if announcement.stood_from is None or announcement.stood_until is None:
+        return []
+    begin, end = announcement.stood_from, announcement.stood_until
+    return [T("It stood still from {begin} to {end}: a messenger or I myself did not work.", begin=begin, end=end)]
+
+
+def how_far(turn: Turn, announcement: Announcement) -> Text:
+    """How far it is, in one line."""
+    line = T(
+        "Announcement {number}: {state}, {done} of {of}.",
+        number=str(announcement.number),
+        state=T("paused") if announcement.paused else STATUSES[announcement.status],
+        done=announcement.recipients - ledger.left(turn.db, announcement),
+        of=announcement.recipients,
+    )
+    return Lines([line, *standstill(announcement)], " ")
+
+
+def _moving(turn: Turn, announcement: Announcement, now: datetime) -> list[Text]:
+    left, of = ledger.left(turn.db, announcement), max(1, announcement.recipients)
+    done = announcement.recipients - left
     filled = BAR * done // of
     bar = "▓" * filled + "░" * (BAR - filled)
     lines: list[Text] = [
@@ -161,9 +183,9 @@ def _moving(announcement: Announcement, now: datetime) -> list[Text]:
         return lines
     if announcement.step_at is not None and announcement.step_at - now > timedelta(minutes=1):
         lines.append(T("It goes on at {date}.", date=announcement.step_at))
-    elif rate > 0 and announcement.pending:
-        left = lasting(announcement.pending / rate)
-        lines.append(T("{rate} a minute, about {left} left", rate=max(1, round(rate * 60)), left=left))
+    elif rate > 0 and left:
+        rest = lasting(left / rate)
+        lines.append(T("{rate} a minute, about {left} left", rate=max(1, round(rate * 60)), left=rest))
     return lines
 
 

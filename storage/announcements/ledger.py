@@ -5,11 +5,25 @@ each version of the announcement, so sending, correcting and recalling are the s
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Index, Select, UniqueConstraint, and_, bindparam, case, exists, false, func, or_, select, update
+from sqlalchemy import (
+    Index,
+    Select,
+    UniqueConstraint,
+    and_,
+    bindparam,
+    case,
+    exists,
+    false,
+    func,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlmodel import Field, Session, SQLModel, col
 
 from storage.announcements.subscribing import QuietHours, Subscription
@@ -44,7 +58,7 @@ class Delivery(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("chat_id", "announcement_id"),
         Index("ix_delivery_version", "announcement_id", "adapter", "version", "id"),
-        Index("ix_delivery_in_outbox", "adapter", "announcement_id", **partial(IN_OUTBOX)),
+        Index("ix_delivery_in_outbox", "announcement_id", "adapter", **partial(IN_OUTBOX)),
         Index("ix_delivery_held", "announcement_id", "due_at", **partial("state = 'held'")),
         {"sqlite_autoincrement": True},
     )
@@ -64,9 +78,15 @@ class Delivery(SQLModel, table=True):
 delivery_table = table_of(Delivery)
 _d = delivery_table.c
 
+# In these very words, or SQLite does not see that the partial indexes hold what is asked for.
+_IN_OUTBOX, _HELD = text(f"delivery.{IN_OUTBOX}"), text("delivery.state = 'held'")
+
 
 class Copy(NamedTuple):
-    """A recipient's copy that is to be seen to: where it stands, and what its reader wishes."""
+    """A recipient's copy that is to be seen to: where it stands, and what its reader wishes.
+
+    ``queued_at`` is when it was wanted so last, which is when it was sent unless it was ``revised`` since.
+    """
 
     id: int
     state: str
@@ -81,6 +101,8 @@ class Copy(NamedTuple):
     quiet_to: int | None
     often: str | None
     queued_at: datetime | None
+    revised: bool
+    due_at: datetime | None
 
 
 class Change(NamedTuple):
@@ -101,7 +123,7 @@ def portion(session: Session, announcement: Announcement, adapter: str, most: in
     older = and_(mine, _d.version < announcement.version)
     found = list(session.execute(_copies(announcement.topic).where(older).order_by(_d.version, _d.id).limit(most)))
     if len(found) < most:
-        put_off = and_(mine, _d.state == HELD, _d.due_at <= now, _d.version == announcement.version)
+        put_off = and_(mine, _HELD, _d.due_at <= now, _d.version == announcement.version)
         found += session.execute(_copies(announcement.topic).where(put_off).limit(most - len(found)))
     return [Copy(*row) for row in found]
 
@@ -122,6 +144,8 @@ def _copies(topic: str) -> Select[Any]:
             col(QuietHours.end),
             col(Subscription.often),
             outbox_table.c.queued_at,
+            func.coalesce(outbox_table.c.version > 1, false()),
+            _d.due_at,
         )
         .join(chat_table, chat_table.c.id == _d.chat_id)
         .outerjoin(outbox_table, outbox_table.c.id == _d.outbox_id)
@@ -206,7 +230,7 @@ def settle(session: Session, announcement: Announcement, most: int = 2000) -> in
         .outerjoin(outbox_table, outbox_table.c.id == _d.outbox_id)
         .where(
             _d.announcement_id == announcement.id,
-            _d.state.in_([QUEUED, LEAVING]),
+            _IN_OUTBOX,
             or_(outbox_table.c.state != PENDING, outbox_table.c.id.is_(None)),
         )
         .limit(most)
@@ -243,7 +267,9 @@ def let_go(session: Session, person_id: int) -> None:
 
 
 class Work(NamedTuple):
-    """What is still open: copies to be seen to now, copies in the outbox, and when the next one put off is due."""
+    """What is still open: whether copies are to be seen to, how many are in the outbox, and when the next one put off
+    is due.
+    """
 
     unseen: bool
     in_outbox: int
@@ -253,15 +279,31 @@ class Work(NamedTuple):
 def work(session: Session, announcement: Announcement) -> Work:
     """What is still to be done about an announcement."""
     mine = _d.announcement_id == announcement.id
-    unseen = session.execute(select(_d.id).where(mine, _d.version < announcement.version).limit(1)).first()
-    in_outbox = session.execute(select(func.count()).where(mine, _d.state.in_([QUEUED, LEAVING]))).scalar_one()
-    held = session.execute(select(func.min(_d.due_at)).where(mine, _d.state == HELD)).scalar_one()
-    return Work(unseen is not None, in_outbox, held)
+    in_outbox = session.execute(select(func.count()).where(mine, _IN_OUTBOX)).scalar_one()
+    held = session.execute(select(func.min(_d.due_at)).where(mine, _HELD)).scalar_one()
+    unseen = (select(_d.id).where(*older).limit(1) for older in _unseen(session, announcement))
+    return Work(any(session.execute(query).first() for query in unseen), in_outbox, held)
+
+
+def left(session: Session, announcement: Announcement) -> int:
+    """How many copies are not yet what the announcement says now: unsent, put off, on their way, or in older words."""
+    mine = _d.announcement_id == announcement.id
+    seen = _d.version == announcement.version
+    open_still = [(mine, seen, _IN_OUTBOX), (mine, seen, _HELD), *_unseen(session, announcement)]
+    return sum(int(session.execute(select(func.count(_d.id)).where(*which)).scalar_one()) for which in open_still)
+
+
+def _unseen(session: Session, announcement: Announcement) -> Iterator[tuple[Any, ...]]:
+    """The copies to be seen to, messenger by messenger: without naming one, all copies would be gone through."""
+    mine, last = _d.announcement_id == announcement.id, ""
+    while adapter := session.execute(select(func.min(_d.adapter)).where(mine, _d.adapter > last)).scalar_one():
+        last = adapter
+        yield mine, _d.adapter == adapter, _d.version < announcement.version
 
 
 def in_outbox(session: Session, adapter: str) -> int:
     """How many copies of all announcements wait in the outbox of one messenger."""
-    query = select(func.count()).where(_d.adapter == adapter, _d.state.in_([QUEUED, LEAVING]))
+    query = select(func.count()).where(_d.adapter == adapter, _IN_OUTBOX)
     return int(session.execute(query).scalar_one())
 
 

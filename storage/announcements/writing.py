@@ -46,9 +46,10 @@ class Announcement(SQLModel, table=True):
     ``starts_at`` is when it shall begin (``None``: at once), ``step_at`` when something is to be done about it next
     (``None``: nothing). ``by_day`` leaves the night out. ``reached`` and ``until`` are how far, and up to which person,
     the audience is fixed. The counts are those of the ledger, kept in the transaction that changes it.
-    ``begun_at`` and ``begun_from`` (how many were over then) tell the rate; ``moved_at`` is when a copy was last
-    over, ``stalled`` whether its author has been told that nothing goes on, ``told_at`` when they were last told
-    how far it is, ``warned`` whether they have been asked what to do about refusals.
+    ``begun_at`` and ``begun_from`` (how many were seen to then) tell the rate; ``moved_at`` is when a copy was last
+    over, ``stalled`` whether its author has been told that nothing goes on, ``stood_from`` and ``stood_until`` when it
+    last stood still for some time, ``told_at`` when they were last told how far it is, ``warned`` whether they have
+    been asked what to do about refusals.
     """
 
     __table_args__ = (
@@ -84,6 +85,8 @@ class Announcement(SQLModel, table=True):
     begun_from: int = 0
     moved_at: datetime | None = None
     stalled: bool = False
+    stood_from: datetime | None = None
+    stood_until: datetime | None = None
     told_at: datetime | None = None
     warned: bool = False
     created_at: datetime
@@ -214,6 +217,12 @@ def due(session: Session, now: datetime, most: int = 20) -> Sequence[Announcemen
 def newest(session: Session, most: int) -> Sequence[Announcement]:
     """The newest announcements."""
     return session.exec(select(Announcement).order_by(col(Announcement.id).desc()).limit(most)).all()
+
+
+def under_way(session: Session, most: int) -> Sequence[Announcement]:
+    """The newest announcements about which something is still to be done, and those that are paused."""
+    moving = col(Announcement.step_at).is_not(None) | col(Announcement.paused)
+    return session.exec(select(Announcement).where(moving).order_by(col(Announcement.id).desc()).limit(most)).all()
 
 
 class AnnouncementLine(NamedTuple):
