@@ -280,12 +280,12 @@ async def test_a_second_organiser_has_to_agree_where_that_is_wanted(lab: Communi
     await olga.presses("A second organiser shall agree")
     await olga.presses("Ask a second organiser")
     old = olga.within(room).screen[-1]
-    assert "has written this. Does another organiser agree?" in old.html
+    assert "wants to send this. Does another organiser agree?" in old.html
     await olga.presses("Do not ask any more")
     assert await uwe.within(room).presses("Agree", old) == "This has changed since. Please look once more."
     await olga.presses("Ask a second organiser")
     agree = olga.within(room).screen[-1]
-    assert await olga.within(room).presses("Agree", agree) == "You have written it: somebody else has to agree."
+    assert await olga.within(room).presses("Agree", agree) == "You have asked: somebody else has to agree."
     assert await ada.within(room).presses("Agree", agree) == "Only the lab's organisers can do that."
     await rests(lab)
     assert not copies(ada, "Big news")
@@ -293,6 +293,34 @@ async def test_a_second_organiser_has_to_agree_where_that_is_wanted(lab: Communi
     await rests(lab)
     assert len(copies(ada, "Big news")) == 1
     assert "delivered: 3" in report(olga)
+
+
+async def test_who_changes_another_organisers_draft_and_asks_for_consent_cannot_agree_to_it(lab: Community) -> None:
+    olga, uwe = await lab.organiser("olga"), await lab.organiser("uwe")
+    room = lab.group("team", "olga", "uwe")
+    await olga.within(room).says("/language en")
+    await olga.within(room).says("/team")
+    await olga.says("/announce Big news")
+    await olga.presses("A second organiser shall agree")
+    await uwe.says("/announce 1")
+    await uwe.presses("Change the text")
+    await uwe.says("Bigger")
+    await uwe.presses("Ask a second organiser")
+    agree = olga.within(room).screen[-1]
+    assert await uwe.within(room).presses("Agree", agree) == "You have asked: somebody else has to agree."
+    await olga.within(room).presses("Agree", agree)
+    await rests(lab)
+    assert "delivered: 2" in report(uwe)
+
+
+async def test_who_sends_another_organisers_draft_sees_how_far_it_is(lab: Community) -> None:
+    olga, uwe = await lab.organiser("olga"), await lab.organiser("uwe")
+    await olga.says("/announce Big news")
+    await uwe.says("/announce 1")
+    await uwe.presses("Send")
+    await rests(lab)
+    assert "delivered: 2" in report(uwe)
+    assert not copies(olga, "<b>Announcement 1</b>")
 
 
 # -- for whom -----------------------------------------------------------------------------------------------------

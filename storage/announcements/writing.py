@@ -38,6 +38,7 @@ UNSENT = (Status.DRAFT, Status.CONSENT)
 class Announcement(SQLModel, table=True):
     """Something the lab writes to many; its id is the number people call it by.
 
+    ``author_id`` is who has begun it, and from then on who has sent it, in the chat where they are told about it.
     ``locale`` is the language that those get for whose own there is no wording. ``topic`` is what its readers can
     turn off. ``links`` are buttons, a JSON list of label and address; ``file`` is a picture or file somebody sent, a
     JSON list of messenger, id, name, media type and size; ``attached`` names a thing that goes with it ("idea:42").
