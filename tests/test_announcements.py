@@ -858,6 +858,20 @@ def test_light_formatting_becomes_what_every_messenger_takes(typed: str, html: s
     assert formatted(typed) == html
 
 
+async def test_what_a_messenger_keeps_as_formatting_beside_the_words_goes_along(lab: Community) -> None:
+    olga = await lab.organiser("olga")
+    shown = await olga.says("/announce Come on Friday", marked="Come on <b>Friday</b>")
+    assert shown[0].html == "Come on <b>Friday</b>"
+    await olga.presses("Change the text")
+    shown = await olga.says("Come on Saturday", marked="Come on <i>Saturday</i>")
+    assert shown[0].html == "Come on <i>Saturday</i>"
+    await olga.presses("Send")
+    await rests(lab)
+    await olga.presses("Correct it")
+    shown = await olga.says("Come on Sunday", marked="Come on <u>Sunday</u>")
+    assert shown[0].html == "Come on <u>Sunday</u>"
+
+
 @given(st.text(alphabet='<>b/iau*_~`[]()#>-1. \n"&x=', max_size=60))
 def test_whatever_is_typed_the_html_is_whole(typed: str) -> None:
     parse_html(formatted(typed))

@@ -7,7 +7,7 @@ from handlers.announcements import sending
 from handlers.announcements.markdown import formatted
 from handlers.announcements.sending import organisers
 from handlers.announcements.words import CANCEL
-from handlers.announcements.writing import fits
+from handlers.announcements.writing import as_marked, fits
 from storage.announcements import writing
 from storage.announcements.writing import Announcement, Status
 from storage.people import Role
@@ -59,6 +59,7 @@ def preview_correction(turn: Turn, text: str) -> None:
     if announcement is None:
         turn.done()
         return
+    text = as_marked(turn, text)
     problem = fits(turn, text, announcement)
     if problem is not None:
         turn.ask(problem, CANCEL, step="announce.correction", data=turn.data)

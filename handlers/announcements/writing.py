@@ -63,6 +63,7 @@ def announce(turn: Turn, text: str) -> None:
 @router.step("announce.text")
 def take_text(turn: Turn, text: str) -> None:
     """The words of a new announcement, of another language, or in place of those there are."""
+    text = as_marked(turn, text)
     number, locale = turn.data.get("number"), str(turn.data.get("locale") or turn.chat.locale)
     if not turn.may(Role.ORGANISER):
         turn.done()
@@ -86,6 +87,11 @@ def take_text(turn: Turn, text: str) -> None:
         announcement.file = json.dumps([file.adapter, file.id, file.name, file.media_type, file.size])
     writing.word(turn.db, announcement, locale, text, formatted(text))
     preview(turn, announcement)
+
+
+def as_marked(turn: Turn, text: str) -> str:
+    """What somebody has just written, with the formatting that their messenger keeps beside the words."""
+    return (isinstance(turn.update, Said) and turn.update.marked) or text
 
 
 def fits(turn: Turn, text: str, announcement: Announcement | None, *, file: bool = False) -> Text | None:
