@@ -831,6 +831,28 @@ async def test_without_a_teams_room_a_question_reaches_whoever_wrote_it(lab: Com
     assert ada.sees.endswith("At ten.")
 
 
+async def test_after_weeks_a_question_can_still_be_answered_and_a_rooms_copy_taken_back(lab: Community) -> None:
+    [ada] = await crowd(lab, "ada")
+    olga = await lab.organiser("olga")
+    room = lab.group("room", "olga")
+    await olga.within(room).says("/language en")
+    await olga.within(room).says("/room")
+    await olga.within(room).presses("what is for everybody")
+    await sent(lab, olga)
+    await rests(lab)
+    await ada.says("When?", reply_to=copies(ada, "Big news")[0].id)
+    await lab.later(20 * 24 * 3600)
+    await lab.tick("prune")
+    await olga.says("At ten.", reply_to=copies(olga, "Question 1")[0].id)
+    assert ada.sees.endswith("At ten.")
+    await olga.says("/announce 1")
+    await olga.presses("Take it back everywhere")
+    await olga.presses("Yes, take it back")
+    await rests(lab)
+    assert "taken back: 3" in report(olga)
+    assert not copies(olga.within(room), "Big news")
+
+
 # -- words --------------------------------------------------------------------------------------------------------
 
 
