@@ -1,11 +1,13 @@
 """Sending: what happens to an announcement from the press on Send to its report."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from bot.router import Router
 from bot.turn import Turn
 from bot.types import Formatted, Lines, Message, T, Text
+from handlers.announcements import digests
 from handlers.announcements.markdown import formatted
 from handlers.announcements.words import copy, progress, standstill
 from storage import conversation
@@ -127,15 +129,44 @@ def seen_to(turn: Turn, announcement: Announcement) -> int:
 
 def hand_over(turn: Turn, announcement: Announcement, adapter: str, copies: list[Copy]) -> None:
     """Give the outbox what these copies shall look like."""
+    changes: list[Change] = []
+    single: list[tuple[Copy, str, datetime | None]] = []
+    put_off: list[Copy] = []
+    in_digests: list[tuple[Copy, str]] = []
+    for one in copies:
+        state, due_at = decide(turn, announcement, one)
+        if state == UNREACHABLE and one.state in (WAITING, HELD) and ledger.move(turn.db, one.id, turn.lab.limits):
+            continue  # its reader has another account: there it is looked at next
+        if one.gathered and state in (QUEUED, LEAVING):
+            in_digests.append((one, state))
+        elif state == QUEUED and one.state == HELD and digests.wants(one) and announcement.file is None:
+            put_off.append(one)
+        else:
+            single.append((one, state, due_at))
+    if in_digests:
+        changed, alone = digests.change(turn, announcement, adapter, in_digests)
+        changes += changed
+        single += [(one, state, None) for one, state in alone]
+    if put_off:
+        chats = [one.chat_id for one in put_off]
+        others = [one for one in ledger.due_with(turn.db, announcement, chats, turn.now) if digests.wants(one)]
+        ready = [one for one in others if decide(turn, announcement, one)[0] == QUEUED]
+        gathered, alone = digests.gather(turn, adapter, put_off, ready)
+        changes += gathered
+        single += [(one, state, None) for one, state in alone]
+    ledger.note(turn.db, announcement, changes + say(turn, announcement, adapter, single))
+
+
+def say(
+    turn: Turn, announcement: Announcement, adapter: str, copies: Sequence[tuple[Copy, str, datetime | None]]
+) -> list[Change]:
+    """Copies that are messages of their own: said, said otherwise, taken away, or left as they are."""
     wordings = writing.wordings(turn.db, announcement.number)
     new: dict[tuple[str, bool], list[Copy]] = defaultdict(list)
     old: dict[tuple[str, bool], list[Copy]] = defaultdict(list)
     away: dict[tuple[str, bool], list[Copy]] = defaultdict(list)
     changes: list[Change] = []
-    for one in copies:
-        state, due_at = decide(turn, announcement, one)
-        if state == UNREACHABLE and one.state in (WAITING, HELD) and ledger.move(turn.db, one.id, turn.lab.limits):
-            continue  # its reader has another account: there it is looked at next
+    for one, state, due_at in copies:
         if state == LEAVING:
             # When a copy that was changed since was sent is not known: it is as old as the announcement may be.
             sent_at = announcement.created_at if one.revised else one.queued_at
@@ -144,8 +175,8 @@ def hand_over(turn: Turn, announcement: Announcement, adapter: str, copies: list
         elif state == QUEUED:
             (new if one.outbox_id is None else old)[one.locale, one.room].append(one)
         if state != QUEUED or one.outbox_id is not None:
-            row = one.outbox_id
-            changes.append(Change(one.id, one.state, state, announcement.version, row, due_at))
+            row, gathered = one.outbox_id, one.gathered
+            changes.append(Change(one.id, one.state, state, announcement.version, row, due_at, gathered=gathered))
     for (locale, room), those in new.items():
         message = copy(turn, announcement, wordings, locale, room)
         rows = turn.broadcast(adapter, locale, [(one.chat_id, one.thread) for one in those], message)
@@ -157,7 +188,7 @@ def hand_over(turn: Turn, announcement: Announcement, adapter: str, copies: list
         turn.rewrite(adapter, locale, [one.outbox_id or 0 for one in those], message)
     for (locale, late), those in away.items():
         turn.rewrite(adapter, locale, [one.outbox_id or 0 for one in those], TAKEN_AWAY if late else None)
-    ledger.note(turn.db, announcement, changes)
+    return changes
 
 
 def decide(turn: Turn, announcement: Announcement, one: Copy) -> tuple[str, datetime | None]:
@@ -179,7 +210,7 @@ def decide(turn: Turn, announcement: Announcement, one: Copy) -> tuple[str, date
     if one.due_at is not None and one.due_at > turn.now:
         return HELD, one.due_at  # looked at for its other words: it is not its time yet
     zone = turn.lab.catalogues[turn.lab.catalogues.default].zone
-    if one.state == WAITING and one.often in (Often.DAILY, Often.WEEKLY):
+    if one.state == WAITING and one.often is not None and digests.wants(one):
         return HELD, digest_at(turn.now, Often(one.often), zone)
     if one.quiet_from is not None and one.quiet_to is not None:
         wakes = wakes_at(turn.now, one.quiet_from, one.quiet_to, zone)

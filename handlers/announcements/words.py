@@ -53,6 +53,16 @@ STATES: dict[str, Text] = {
 
 def copy(turn: Turn, announcement: Announcement, wordings: Mapping[str, Wording], locale: str, room: bool) -> Message:
     """What somebody who reads this language gets; a room has nothing to turn off."""
+    text, choices = body(turn, announcement, wordings, locale, room)
+    if not room:
+        choices.append(stop(turn, announcement.topic))
+    return Message(text, tuple(choices), f"announcement:{announcement.number}", file_of(announcement))
+
+
+def body(
+    turn: Turn, announcement: Announcement, wordings: Mapping[str, Wording], locale: str, room: bool
+) -> tuple[Text, list[Choice]]:
+    """Its words, with what goes along in short, and what can be done with that."""
     wording = wordings.get(locale) or wordings[announcement.locale]
     choices = [Choice(Verbatim(label), url=url) for label, url in json.loads(announcement.links)]
     text: Text = Formatted(wording.html)
@@ -60,11 +70,13 @@ def copy(turn: Turn, announcement: Announcement, wordings: Mapping[str, Wording]
     if thing is not None:
         text = Lines([text, thing.short], "\n\n")
         choices = [*thing.choices, *choices]
-    if not room:
-        topic = announcement.topic
-        stop = T("Hear less of this") if topic == GENERAL else T("Stop “{topic}”", topic=topic_of(turn, topic))
-        choices.append(Choice(stop, "topic.stop", (topic,)))
-    return Message(text, tuple(choices), f"announcement:{announcement.number}", file_of(announcement))
+    return text, choices
+
+
+def stop(turn: Turn, topic: str) -> Choice:
+    """Under an announcement: what its reader can turn off."""
+    label = T("Hear less of this") if topic == GENERAL else T("Stop “{topic}”", topic=topic_of(turn, topic))
+    return Choice(label, "topic.stop", (topic,))
 
 
 def file_of(announcement: Announcement) -> Attachment | None:

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import (
     Index,
-    Select,
     UniqueConstraint,
     and_,
     bindparam,
@@ -53,6 +52,7 @@ class Delivery(SQLModel, table=True):
     """One recipient's copy of an announcement; ``person_id`` is ``None`` for a room.
 
     ``version`` is the version of the announcement for which this copy has been seen to; 0 before the first.
+    ``gathered`` tells that it stands in one message with copies of other announcements, a digest.
     """
 
     __table_args__ = (
@@ -60,6 +60,8 @@ class Delivery(SQLModel, table=True):
         Index("ix_delivery_version", "announcement_id", "adapter", "version", "id"),
         Index("ix_delivery_in_outbox", "announcement_id", "adapter", **partial(IN_OUTBOX)),
         Index("ix_delivery_held", "announcement_id", "due_at", **partial("state = 'held'")),
+        Index("ix_delivery_held_for", "chat_id", **partial("state = 'held'")),
+        Index("ix_delivery_gathered", "outbox_id", **partial("gathered")),
         {"sqlite_autoincrement": True},
     )
 
@@ -73,6 +75,7 @@ class Delivery(SQLModel, table=True):
     outbox_id: int | None = None
     due_at: datetime | None = None
     reason: str | None = None
+    gathered: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
 
 
 delivery_table = table_of(Delivery)
@@ -89,6 +92,7 @@ class Copy(NamedTuple):
     """
 
     id: int
+    announcement_id: int
     state: str
     chat_id: int
     thread: str | None
@@ -103,6 +107,7 @@ class Copy(NamedTuple):
     queued_at: datetime | None
     revised: bool
     due_at: datetime | None
+    gathered: bool
 
 
 class Change(NamedTuple):
@@ -115,44 +120,72 @@ class Change(NamedTuple):
     outbox_id: int | None = None
     due_at: datetime | None = None
     reason: str | None = None
+    gathered: bool = False
 
 
 def portion(session: Session, announcement: Announcement, adapter: str, most: int, now: datetime) -> list[Copy]:
     """The next copies on one messenger that are to be seen to: of an older version, or put off till now."""
     mine = and_(_d.announcement_id == announcement.id, _d.adapter == adapter)
     older = and_(mine, _d.version < announcement.version)
-    found = list(session.execute(_copies(announcement.topic).where(older).order_by(_d.version, _d.id).limit(most)))
+    found = list(session.execute(_COPIES.where(older).order_by(_d.version, _d.id).limit(most)))
     if len(found) < most:
         put_off = and_(mine, _HELD, _d.due_at <= now, _d.version == announcement.version)
-        found += session.execute(_copies(announcement.topic).where(put_off).limit(most - len(found)))
+        found += session.execute(_COPIES.where(put_off).limit(most - len(found)))
     return [Copy(*row) for row in found]
 
 
-def _copies(topic: str) -> Select[Any]:
-    return (
-        select(
-            _d.id,
-            _d.state,
-            _d.chat_id,
-            chat_table.c.thread,
-            chat_table.c.locale,
-            chat_table.c.active,
-            _d.person_id.is_(None),
-            _d.outbox_id,
-            func.coalesce(col(Person.stopped_at).is_not(None), false()),
-            col(QuietHours.begin),
-            col(QuietHours.end),
-            col(Subscription.often),
-            outbox_table.c.queued_at,
-            func.coalesce(outbox_table.c.version > 1, false()),
-            _d.due_at,
-        )
-        .join(chat_table, chat_table.c.id == _d.chat_id)
-        .outerjoin(outbox_table, outbox_table.c.id == _d.outbox_id)
-        .outerjoin(Person, col(Person.id) == _d.person_id)
-        .outerjoin(QuietHours, col(QuietHours.person_id) == _d.person_id)
-        .outerjoin(Subscription, and_(col(Subscription.person_id) == _d.person_id, col(Subscription.topic) == topic))
+def due_with(session: Session, announcement: Announcement, chats: Sequence[int], now: datetime) -> list[Copy]:
+    """What else is put off till now in these chats: copies, without a file, of others that are on their way."""
+    others = and_(_d.chat_id.in_(chats), _HELD, _d.due_at <= now, _d.announcement_id != announcement.id)
+    going = and_(
+        col(Announcement.status) == Status.SENDING,
+        col(Announcement.paused).is_(False),
+        col(Announcement.file).is_(None),
     )
+    return [Copy(*row) for row in session.execute(_COPIES.where(others, going).order_by(_d.announcement_id))]
+
+
+def gathered(session: Session, rows: Sequence[int]) -> dict[int, list[int]]:
+    """The numbers of the announcements that these messages (rows of the outbox) gather, as far as they stand there."""
+    found: dict[int, list[int]] = {row: [] for row in rows}
+    query = select(_d.outbox_id, _d.announcement_id).where(
+        _d.outbox_id.in_(rows), text("delivery.gathered"), _d.state.in_([QUEUED, DELIVERED])
+    )
+    for row, number in session.execute(query.order_by(_d.announcement_id)):
+        found[row].append(number)
+    return found
+
+
+_COPIES = (
+    select(
+        _d.id,
+        _d.announcement_id,
+        _d.state,
+        _d.chat_id,
+        chat_table.c.thread,
+        chat_table.c.locale,
+        chat_table.c.active,
+        _d.person_id.is_(None),
+        _d.outbox_id,
+        func.coalesce(col(Person.stopped_at).is_not(None), false()),
+        col(QuietHours.begin),
+        col(QuietHours.end),
+        col(Subscription.often),
+        outbox_table.c.queued_at,
+        func.coalesce(outbox_table.c.version > 1, false()),
+        _d.due_at,
+        _d.gathered,
+    )
+    .join(Announcement, col(Announcement.id) == _d.announcement_id)
+    .join(chat_table, chat_table.c.id == _d.chat_id)
+    .outerjoin(outbox_table, outbox_table.c.id == _d.outbox_id)
+    .outerjoin(Person, col(Person.id) == _d.person_id)
+    .outerjoin(QuietHours, col(QuietHours.person_id) == _d.person_id)
+    .outerjoin(
+        Subscription,
+        and_(col(Subscription.person_id) == _d.person_id, col(Subscription.topic) == col(Announcement.topic)),
+    )
+)
 
 
 def move(session: Session, number: int, adapters: Iterable[str]) -> bool:
@@ -181,6 +214,7 @@ _CHANGE = (
         outbox_id=bindparam("b_outbox"),
         due_at=bindparam("b_due"),
         reason=func.coalesce(bindparam("b_reason"), _d.reason),
+        gathered=bindparam("b_gathered"),
     )
 )
 
@@ -199,6 +233,7 @@ def note(session: Session, announcement: Announcement, changes: Sequence[Change]
                 "b_outbox": change.outbox_id,
                 "b_due": change.due_at,
                 "b_reason": change.reason,
+                "b_gathered": change.gathered,
             }
             for change in changes
         ],
@@ -225,6 +260,7 @@ def settle(session: Session, announcement: Announcement, most: int = 2000) -> in
             outbox_table.c.external,
             outbox_table.c.error,
             chat_table.c.active,
+            _d.gathered,
         )
         .join(chat_table, chat_table.c.id == _d.chat_id)
         .outerjoin(outbox_table, outbox_table.c.id == _d.outbox_id)
@@ -236,9 +272,9 @@ def settle(session: Session, announcement: Announcement, most: int = 2000) -> in
         .limit(most)
     )
     changes = []
-    for number, was, version, row, state, external, error, active in session.execute(query).all():
+    for number, was, version, row, state, external, error, active, gathered in session.execute(query).all():
         became, reason = _outcome(was, state, external, error, active)
-        changes.append(Change(number, was, became, version, row, None, reason))
+        changes.append(Change(number, was, became, version, row, None, reason, gathered))
     note(session, announcement, changes)
     return len(changes)
 
