@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from bot.router import Router
 from bot.turn import Turn
 from bot.types import Formatted, Lines, Message, T, Text
-from handlers.announcements import digests
+from handlers.announcements import digests, things
 from handlers.announcements.markdown import formatted
 from handlers.announcements.words import copy, progress, standstill
 from storage import conversation
@@ -80,6 +80,8 @@ def go_on(turn: Turn, announcement: Announcement) -> None:
         announcement.status = Status.SENDING
     if announcement.begun_at is None:
         announcement.begun_at = announcement.moved_at = now
+    if announcement.attached is not None and announcement.attached_as is None:
+        announcement.attached_as = things.says(turn, announcement.attached)
     more = False
     night = wakes_at(now, *NIGHT, zone=turn.lab.catalogues[turn.lab.catalogues.default].zone)
     if announcement.status != Status.SENDING or not (announcement.paused or (announcement.by_day and night)):

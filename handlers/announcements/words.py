@@ -70,6 +70,8 @@ def body(
     if thing is not None:
         text = Lines([text, thing.short], "\n\n")
         choices = [*thing.choices, *choices]
+    elif (over := things.over(turn, announcement.attached)) is not None:
+        text = Lines([text, over], "\n\n")
     return text, choices
 
 

@@ -41,7 +41,8 @@ class Announcement(SQLModel, table=True):
     ``author_id`` is who has begun it, and from then on who has sent it, in the chat where they are told about it.
     ``locale`` is the language that those get for whose own there is no wording. ``topic`` is what its readers can
     turn off. ``links`` are buttons, a JSON list of label and address; ``file`` is a picture or file somebody sent, a
-    JSON list of messenger, id, name, media type and size; ``attached`` names a thing that goes with it ("idea:42").
+    JSON list of messenger, id, name, media type and size; ``attached`` names a thing that goes with it ("idea:42"), and
+    ``attached_as`` is what its copies say of that, as far as its author knows (``None``: not sent yet).
     ``version`` counts what its copies shall look like; ``consent`` asks a second organiser, who is ``second_id``.
 
     ``starts_at`` is when it shall begin (``None``: at once), ``step_at`` when something is to be done about it next
@@ -71,6 +72,7 @@ class Announcement(SQLModel, table=True):
     links: str = "[]"
     file: str | None = None
     attached: str | None = None
+    attached_as: str | None = None
     version: int = 1
     by_day: bool = False
     starts_at: datetime | None = None
@@ -224,6 +226,16 @@ def under_way(session: Session, most: int) -> Sequence[Announcement]:
     """The newest announcements about which something is still to be done, and those that are paused."""
     moving = col(Announcement.step_at).is_not(None) | col(Announcement.paused)
     return session.exec(select(Announcement).where(moving).order_by(col(Announcement.id).desc()).limit(most)).all()
+
+
+def with_things(session: Session, since: datetime) -> Sequence[Announcement]:
+    """The announcements begun since then whose copies say something of a thing that goes along."""
+    query = select(Announcement).where(
+        col(Announcement.attached_as).is_not(None),
+        col(Announcement.created_at) >= since,
+        col(Announcement.status).in_([Status.SENDING, Status.DONE, Status.STOPPED]),
+    )
+    return session.exec(query.order_by(col(Announcement.id)).with_for_update()).all()
 
 
 class AnnouncementLine(NamedTuple):
