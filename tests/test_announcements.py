@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -615,6 +615,28 @@ async def test_stopped_while_the_messenger_holds_it_up_it_reaches_nobody_else(la
     assert "\ntaken back: 8, not sent: 5\n" in report(olga)  # eight were with the messenger already
 
 
+async def test_what_is_just_being_stopped_is_not_sent_by_a_correction(lab: Community) -> None:
+    people = await crowd(lab, *(f"p{number}" for number in range(40)))
+    olga = await lab.organiser("olga")
+    feed_slowly(lab)
+    await sent(lab, olga)
+    await lab.later(1)
+
+    def stop(session: Session) -> None:
+        _stop(session)
+        writing.find(session, 1).step_at = lab.time.now() + timedelta(minutes=1)  # nobody looks before
+
+    await lab.read(stop)
+    await olga.says("/announce 1")
+    await olga.presses("Correct it")
+    await olga.says("Bigger")
+    assert await olga.presses("Yes") == "It is still being stopped. Please try again in a moment."
+    await lab.later(60)
+    await rests(lab)
+    assert 0 < sum(bool(copies(person, "Big news")) for person in people) < 40
+    assert not any(copies(person, "Bigger") for person in people)
+
+
 def _stop(session: Session) -> None:
     one = writing.find(session, 1)
     ledger.settle(session, one)
@@ -818,6 +840,22 @@ async def test_a_reply_is_a_question_to_the_team_and_the_teams_reply_goes_back(l
     assert "Question 2 on announcement 1" in team.sees
     await ada.says("x" * 2001, reply_to=news.id)
     assert "2,000 fit" in ada.sees
+
+
+async def test_who_has_stopped_everything_still_gets_the_answer_they_asked_for(lab: Community) -> None:
+    [ada] = await crowd(lab, "ada")
+    olga = await lab.organiser("olga")
+    await sent(lab, olga)
+    await rests(lab)
+    await ada.says("/stop")
+    await ada.says("When?", reply_to=copies(ada, "Big news")[0].id)
+    [asked] = copies(olga, "Question 1")
+    await olga.says("At ten.", reply_to=asked.id)
+    assert ada.sees.endswith("At ten.")
+    lab.messenger.block("ada")
+    await lab.settled()
+    await olga.says("At eleven.", reply_to=asked.id)
+    assert olga.sees == "Whoever asked this cannot be reached any more."
 
 
 async def test_without_a_teams_room_a_question_reaches_whoever_wrote_it(lab: Community) -> None:

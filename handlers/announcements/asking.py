@@ -167,15 +167,12 @@ def answer(turn: Turn, text: str, number: str) -> None:
     if not text or len(text) > LONGEST_QUESTION:
         turn.say(T("Please write 1 to {most} characters.", most=LONGEST_QUESTION))
         return
-    reached = list(conversation.private_chats(turn.connection, [question.person_id], turn.lab.limits))
-    if not reached:
+    chat = conversation.home(turn.connection, question.person_id, turn.lab.limits)
+    if chat is None:
         turn.say(T("Whoever asked this cannot be reached any more."))
         return
     asking.answered(turn.db, question)
-    for chat, _ in reached:
-        turn.tell(
-            chat,
-            Message(Lines([T("The lab answers your question:"), Verbatim(text)], "\n\n"), subject=f"question:{number}"),
-        )
+    said = Lines([T("The lab answers your question:"), Verbatim(text)], "\n\n")
+    turn.tell(chat, Message(said, subject=f"question:{number}"))
     keep_cards_true(turn, question)
     turn.say(T("Your answer is on its way."))
