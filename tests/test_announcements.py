@@ -154,6 +154,28 @@ async def test_each_reads_it_in_their_language_and_what_is_missing_is_said(lab: 
     assert "Memory, German: 1 delivered" in report(olga)
 
 
+async def test_the_preview_shows_it_as_each_messenger_will(networks: Community) -> None:
+    limits = networks.app.lab.limits
+    assert isinstance(limits, dict)
+    limits["other"] = replace(UNLIMITED, choices=0, sign="!")
+    olga = await networks.organiser("olga")
+    await olga.says("/announce Big news, see /ideas")
+    await olga.presses("Add it in German")
+    await olga.says("Neues, siehe /ideen")
+    await olga.presses("How it looks on Other")
+    assert [seen.html for seen in olga.screen[-2:]] == [
+        "Neues, siehe !ideen\n\n1. Weniger davon hören",
+        "Big news, see !ideas\n\n1. Hear less of this",
+    ]
+    limits["memory"], limits["other"] = replace(UNLIMITED, choices=0), UNLIMITED
+    await olga.says("/announce 1")
+    await olga.says("How it looks on Other")
+    assert olga.sees == "Big news, see /ideas\n\n[Hear less of this]"
+    await olga.says("1")  # the draft is still what is open
+    await rests(networks)
+    assert copies(olga, "<b>Announcement 1</b>: sent to all")
+
+
 @pytest.mark.parametrize("signs", [10_000, 4097])
 async def test_too_much_is_refused_with_the_count_and_nothing_is_sent(lab: Community, signs: int) -> None:
     olga = await lab.organiser("olga")

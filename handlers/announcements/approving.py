@@ -50,7 +50,7 @@ def ask_second(turn: Turn, announcement: Announcement) -> None:
     asks = T("{who} wants to send this. Does another organiser agree?", who=turn.person.pseudonym)
     agree = Choice(T("Agree and send"), "announce.agree", (str(announcement.number), str(announcement.version)))
     for room in rooms:
-        for message in sending.preview(turn, announcement):
+        for _, message in sending.previews(turn, announcement):
             turn.tell(room, message)
         turn.tell(room, Lines([facts(turn, announcement, size), asks], "\n\n"), agree)
     turn.replace(

@@ -383,14 +383,11 @@ def _is_progress(turn: Turn, announcement: Announcement) -> bool:
     return turn.shown is not None and turn.shown.subject == f"progress:{announcement.number}"
 
 
-def preview(turn: Turn, announcement: Announcement) -> list[Message]:
-    """What its readers get, one message for each language."""
+def previews(turn: Turn, announcement: Announcement) -> list[tuple[str, Message]]:
+    """What its readers get: for each language it is written in one message, which nobody can reply to yet."""
     wordings = writing.wordings(turn.db, announcement.number)
-    messages = []
-    for locale in wordings:
-        shown = copy(turn, announcement, wordings, locale, room=False)
-        messages.append(Message(shown.text, shown.choices, None, shown.attachment))
-    return messages
+    shown = {locale: copy(turn, announcement, wordings, locale, room=False) for locale in wordings}
+    return [(locale, Message(one.text, one.choices, None, one.attachment)) for locale, one in shown.items()]
 
 
 def formatted_preview(text: str) -> Message:

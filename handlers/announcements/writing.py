@@ -8,7 +8,7 @@ from bot.router import Router
 from bot.turn import Turn, Where
 from bot.types import Choice, File, Lines, Said, T, Text, Verbatim
 from handlers.announcements import sending, things
-from handlers.announcements.drafts import MOST_LINKS, asked_draft, changed, languages_of, on_draft, preview
+from handlers.announcements.drafts import MOST_LINKS, asked_draft, changed, languages_of, looks, on_draft, preview
 from handlers.announcements.markdown import formatted
 from handlers.announcements.words import CANCEL, STATUSES
 from handlers.people import messengers
@@ -171,6 +171,12 @@ def ask_words(turn: Turn, announcement: Announcement, locale: str) -> None:
         step="announce.text",
         data={"number": announcement.number, "locale": locale},
     )
+
+
+@on_draft(router, "announce.look")
+def look(turn: Turn, announcement: Announcement, adapter: str) -> None:
+    if adapter in turn.lab.limits:
+        looks(turn, announcement, adapter)
 
 
 @on_draft(router, "announce.discard")

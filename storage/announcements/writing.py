@@ -151,18 +151,6 @@ def word(session: Session, announcement: Announcement, locale: str, text: str, h
     change(session, announcement)
 
 
-def unword(session: Session, announcement: Announcement, locale: str) -> None:
-    """Drop a language; the last one stays."""
-    kept = [other for other in wordings(session, announcement.number) if other != locale]
-    if kept:
-        session.execute(
-            delete(Wording).where(col(Wording.announcement_id) == announcement.number, col(Wording.locale) == locale)
-        )
-        announcement.locale = announcement.locale if announcement.locale in kept else kept[0]
-        announcement.version += 1
-        change(session, announcement)
-
-
 def wordings(session: Session, number: int) -> dict[str, Wording]:
     """Its wordings by language."""
     query = select(Wording).where(Wording.announcement_id == number).order_by(col(Wording.locale))
