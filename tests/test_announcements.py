@@ -968,6 +968,25 @@ async def test_a_new_announcement_does_not_take_over_the_draft_that_a_question_i
     assert texts == ["A street party on Saturday", "The lab stays closed on Monday"]
 
 
+async def test_a_draft_that_nobody_looks_at_for_a_month_goes_and_its_words_come_back(lab: Community) -> None:
+    olga = await lab.organiser("olga")
+    await olga.says("/announce A street party")
+    await olga.says("/announce The lab stays closed")
+    await sent(lab, olga, "Big news")
+    await rests(lab)
+    await lab.later(20 * 24 * 3600)
+    await olga.says("/announce 2")
+    await lab.later(20 * 24 * 3600)
+    await lab.tick("forget_drafts")
+    await lab.settled()
+    assert olga.sees == (
+        "Nobody has looked at the draft of announcement 1 for 30 days, so it is discarded. It said:\n\nA street party"
+    )
+    for number, seen in (("1", "There is no"), ("2", "not sent yet"), ("3", "sent to all")):
+        await olga.says(f"/announce {number}")
+        assert seen in olga.sees
+
+
 async def test_a_draft_is_found_again_and_a_number_is_no_text(lab: Community) -> None:
     olga = await lab.organiser("olga")
     await olga.says("/announce A street party on Saturday")

@@ -68,6 +68,8 @@ def asked_draft(turn: Turn) -> Announcement | None:
 
 def preview(turn: Turn, announcement: Announcement) -> None:
     """Show what each language's readers get, and what can still be changed."""
+    announcement.looked_at = turn.now
+    writing.change(turn.db, announcement)
     for _, message in sending.previews(turn, announcement):
         turn.say(message)
     size = audience.size(turn.db, announcement.audience, turn.lab.limits)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import timedelta
 
 from bot.choices import width
 from bot.router import Router
@@ -22,6 +23,9 @@ NUMBERED_LINES = 400
 """Characters kept free where choices are not buttons but numbered lines in the text."""
 
 MEGABYTE = 1024 * 1024
+
+KEEP_DRAFTS = timedelta(days=30)
+"""How long a draft is kept that nobody looks at."""
 
 
 @router.command(
@@ -185,3 +189,19 @@ def discard(turn: Turn, announcement: Announcement) -> None:
     writing.discard(turn.db, announcement)
     turn.done()
     turn.replace(T("Announcement {number} is discarded. Nobody has got it.", number=number))
+
+
+@router.every(minutes=60)
+def forget_drafts(turn: Turn) -> None:
+    """What nobody has looked at for long is discarded; who began it gets its words back."""
+    for announcement in writing.left_alone(turn.db, turn.now - KEEP_DRAFTS):
+        texts = [Verbatim(one.text) for one in writing.wordings(turn.db, announcement.number).values()]
+        number, days, chat = str(announcement.number), KEEP_DRAFTS.days, announcement.chat_id
+        writing.discard(turn.db, announcement)
+        if chat is not None:
+            told = T(
+                "Nobody has looked at the draft of announcement {number} for {n} days, so it is discarded. It said:",
+                number=number,
+                n=days,
+            )
+            turn.tell(chat, Lines([told, *texts], "\n\n"))

@@ -51,7 +51,7 @@ class Announcement(SQLModel, table=True):
     ``begun_at`` and ``begun_from`` (how many were seen to then) tell the rate; ``moved_at`` is when a copy was last
     over, ``stalled`` whether its author has been told that nothing goes on, ``stood_from`` and ``stood_until`` when it
     last stood still for some time, ``told_at`` when they were last told how far it is, ``warned`` whether they have
-    been asked what to do about refusals.
+    been asked what to do about refusals. ``looked_at`` is when somebody last had a draft before them.
     """
 
     __table_args__ = (
@@ -92,6 +92,7 @@ class Announcement(SQLModel, table=True):
     stood_until: datetime | None = None
     told_at: datetime | None = None
     warned: bool = False
+    looked_at: datetime | None = None
     created_at: datetime
 
     @property
@@ -168,6 +169,13 @@ def discard(session: Session, announcement: Announcement) -> None:
     session.execute(delete(Wording).where(col(Wording.announcement_id) == announcement.number))
     session.delete(announcement)
     session.flush()
+
+
+def left_alone(session: Session, before: datetime, most: int = 20) -> Sequence[Announcement]:
+    """Drafts that nobody has looked at since then."""
+    since = func.coalesce(col(Announcement.looked_at), col(Announcement.created_at))
+    query = select(Announcement).where(col(Announcement.status).in_(UNSENT), since < before)
+    return session.exec(query.order_by(col(Announcement.id)).limit(most).with_for_update()).all()
 
 
 def send(session: Session, announcement: Announcement, second_id: int | None, now: datetime) -> bool:

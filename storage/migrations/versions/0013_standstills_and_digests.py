@@ -1,4 +1,4 @@
-"""Announcements: when one stood still, what goes along as it was sent, copies in digests, and how copies are found."""
+"""Announcements: when one stood still or was looked at, what went along, copies in digests, how copies are found."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -16,7 +16,7 @@ def index(name: str, columns: list[str], where: str) -> None:
 
 
 def upgrade() -> None:
-    for column in ("stood_from", "stood_until"):
+    for column in ("stood_from", "stood_until", "looked_at"):
         op.add_column("announcement", sa.Column(column, sa.DateTime(timezone=True), nullable=True))
     op.add_column("announcement", sa.Column("attached_as", sa.String(), nullable=True))
     op.add_column("delivery", sa.Column("gathered", sa.Boolean(), nullable=False, server_default=sa.false()))
@@ -32,5 +32,5 @@ def downgrade() -> None:
     op.drop_index("ix_delivery_in_outbox", "delivery")
     index("ix_delivery_in_outbox", ["adapter", "announcement_id"], IN_OUTBOX)
     op.drop_column("delivery", "gathered")
-    for column in ("attached_as", "stood_from", "stood_until"):
+    for column in ("attached_as", "stood_from", "stood_until", "looked_at"):
         op.drop_column("announcement", column)
