@@ -718,8 +718,9 @@ async def test_when_too_much_is_refused_it_pauses_and_asks(lab: Community) -> No
     assert (
         10 <= failed <= 9 + 12 + 12
     )  # one look finds nine, hands over twelve more, and finds those and what was under way
-    assert copies(olga, "Announcement 1 is paused: ")
-    await olga.presses("Go on")
+    [asked] = copies(olga, "Announcement 1 is paused: ")
+    assert re.fullmatch(r"Announcement 1 is paused: (\d+) copies were refused\.\n\1 failed: refused", asked.html)
+    await olga.presses("Go on", asked)
     await rests(lab, 8)
     assert await ledger_of(lab) == {"failed": failed, "delivered": 41 - failed}
     assert sum(bool(copies(person, "Big news")) for person in people) in (40 - failed, 41 - failed)

@@ -9,7 +9,7 @@ from bot.router import Router
 from bot.turn import Turn
 from bot.types import Choice, Formatted, Lines, Message, T, Text, Verbatim
 from handlers.announcements import sending, things
-from handlers.announcements.words import audience_of, lasting, seconds_for, size_of
+from handlers.announcements.words import CANCEL, audience_of, lasting, seconds_for, size_of
 from handlers.people import messengers
 from storage.announcements import audience, writing
 from storage.announcements.writing import UNSENT, Announcement, Status
@@ -64,6 +64,34 @@ def asked_draft(turn: Turn) -> Announcement | None:
     if announcement is None:
         turn.done()
     return announcement
+
+
+def ask_thing(turn: Turn, announcement: Announcement, kind: str, question: Text, step: str) -> None:
+    """Which idea, poll or event? ``on_thing`` of this step takes the answer."""
+    number = str(announcement.number)
+    newest = things.newest(turn, kind)
+    turn.ask(
+        question,
+        *(Choice(title, step, (number, f"{kind}:{which}")) for which, title in newest),
+        CANCEL,
+        step=step,
+        data={"number": announcement.number, "kind": kind},
+    )
+
+
+def on_thing(router: Router, step: str) -> Callable[[Act[[str]]], Act[[str]]]:
+    """``f(turn, announcement, "idea:42")`` is what the answer to ``ask_thing`` does, pressed or typed as a number."""
+
+    def register(act: Act[[str]]) -> Act[[str]]:
+        @router.step(step)
+        def typed(turn: Turn, text: str) -> None:
+            announcement = asked_draft(turn)
+            if announcement is not None:
+                act(turn, announcement, f"{turn.data.get('kind')}:{text.strip().removeprefix('#').strip()}")
+
+        return on_draft(router, step)(act)
+
+    return register
 
 
 def preview(turn: Turn, announcement: Announcement) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from bot.router import Router
 from bot.turn import Turn
-from bot.types import Formatted, Lines, Message, T, Text
+from bot.types import Choice, Formatted, Lines, Message, T, Text
 from handlers.announcements import digests, things
 from handlers.announcements.markdown import formatted
 from handlers.announcements.words import copy, progress, standstill
@@ -259,9 +259,18 @@ def watch(turn: Turn, announcement: Announcement, in_outbox: int) -> None:
         if announcement.warned:
             return
         announcement.paused = announcement.warned = True
+        told: list[Text] = [
+            T("Announcement {number} is paused: {n} copies were refused.", number=number, n=announcement.failed)
+        ]
+        told += [
+            T("{n} failed: {reason}", n=copies, reason=reason)
+            for reason, copies in ledger.reasons(turn.db, announcement.number)
+        ]
         turn.tell(
             announcement.chat_id,
-            T("Announcement {number} is paused: {n} copies were refused.", number=number, n=announcement.failed),
+            Lines(told),
+            Choice(T("Go on"), "announce.resume", (number,)),
+            Choice(T("Stop it"), "announce.stop", (number,)),
         )
 
 
