@@ -297,6 +297,15 @@ class Turn:
             ends.append(ids[last])
         return ends
 
+    def parts(self, adapter: str, locale: str, what: Message) -> list[str]:
+        """As what messages, in HTML, a messenger shows this; choices that are no buttons there stand in the words."""
+        return self._fitted(adapter, locale, what)[0]
+
+    def fits_one(self, adapter: str, locale: str, what: Message) -> bool:
+        """Whether a messenger takes this as one message, and its choices as buttons if it has any."""
+        one = len(self.parts(adapter, locale, what)) == 1
+        return one and len(what.choices) <= (self.lab.limits[adapter].choices or len(what.choices))
+
     def rewrite(self, adapter: str, locale: str, rows: Iterable[int], what: Text | Message | None) -> None:
         """Many of our messages of one messenger and language shall look so; with ``None`` they shall go away."""
         html, stored = None, None

@@ -79,7 +79,9 @@ class Said(Happened):
 
     ``command`` is the bare name when the messenger marks the text as a command for this bot ("idea" for
     ``/idea@labbot Foo``), and ``text`` is then what follows it. ``mentioned`` is true when a group message
-    names the bot. ``quoted`` is the text of the message this one answers, where the messenger tells it.
+    names the bot. ``quoted`` is the text of the message this one answers, where the messenger tells it. Where the
+    messenger keeps formatting beside the text, ``marked`` is the text with it, as Markdown and tags would be typed ("":
+    there is none); ``quoted`` has it always.
     """
 
     message: MessageRef
@@ -89,6 +91,7 @@ class Said(Happened):
     files: tuple[File, ...] = ()
     mentioned: bool = False
     quoted: str = ""
+    marked: str = ""
 
 
 @dataclass(frozen=True, slots=True)

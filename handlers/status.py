@@ -6,8 +6,10 @@ from sqlmodel import col, select
 from bot.router import Router
 from bot.turn import Turn
 from bot.types import Lines, T, Text
+from handlers.announcements.words import how_far
 from handlers.people import messengers
 from storage import conversation, linking, outbox, people, reactions
+from storage.announcements import writing
 from storage.conversation import Failed
 from storage.ideas import OPEN, Idea
 from storage.outbox import PENDING, UNDELIVERABLE, UNSURE, Outbox
@@ -33,6 +35,7 @@ def status(turn: Turn, _text: str) -> None:
                 unsure=counts.get((adapter, UNSURE), 0),
             )
         )
+    lines += [how_far(turn, announcement) for announcement in writing.under_way(db, 5)]
     newest = col(Outbox.id).desc()
     for row in db.exec(select(Outbox).where(Outbox.state == UNSURE).order_by(newest).limit(5)).all():
         lines.append(

@@ -508,6 +508,12 @@ def home_of(person: Any, adapters: Iterable[str]) -> ScalarSelect[int]:
     )
 
 
+def home(connection: Connection, person_id: int, adapters: Iterable[str]) -> int | None:
+    """The same chat for one person, also for one who wants to hear nothing: for what they have asked for themselves."""
+    found: int | None = connection.execute(select(home_of(person_id, adapters))).scalar_one()
+    return found
+
+
 _PAGE = 500
 _HOME_FIRST = (_account.c.preferred.desc(), chat_table.c.latest.desc(), chat_table.c.id.desc())
 """Where a person is told things: on the account they prefer, else where they were last."""

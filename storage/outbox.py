@@ -14,10 +14,10 @@ from storage.people import Account
 PENDING, DELIVERED, UNDELIVERABLE, UNSURE = "pending", "delivered", "undeliverable", "unsure"
 
 KEEP_DELIVERED = timedelta(days=7)
-"""How long a delivered message without choices is remembered."""
+"""How long a delivered message is remembered that nobody can press, answer or change any more."""
 
 KEEP_CHOICES = timedelta(days=365)
-"""How long the buttons of a delivered message work."""
+"""How long the buttons of a delivered message work, and what has a subject can be answered and changed."""
 
 
 class Outbox(SQLModel, table=True):
@@ -422,7 +422,10 @@ def prune(connection: Connection, now: datetime) -> None:
     over = outbox_table.c.state != PENDING
     connection.execute(
         delete(outbox_table).where(
-            over, outbox_table.c.choices.is_(None), outbox_table.c.queued_at < now - KEEP_DELIVERED
+            over,
+            outbox_table.c.choices.is_(None),
+            outbox_table.c.subject.is_(None),
+            outbox_table.c.queued_at < now - KEEP_DELIVERED,
         )
     )
     connection.execute(delete(outbox_table).where(over, outbox_table.c.queued_at < now - KEEP_CHOICES))

@@ -3,6 +3,7 @@
 from sqlmodel import Session
 
 from bot.adapters.memory import Seen
+from storage.events.tables import Event
 from storage.polls import asking
 from storage.polls.tables import Audience, Poll
 from tests.conftest import Community, Resident
@@ -52,6 +53,78 @@ async def test_an_event_that_is_cancelled_meanwhile_takes_no_answers_from_the_co
     lab.time.pass_by(60 * 24 * 3600)  # it is over
     note = await ada.presses("I come", copies(ada, "See you there")[0])
     assert note is not None and "it is over" in note
+
+
+async def moves(lab: Community, **more: object) -> None:
+    """The event is planned otherwise, and somebody looks whether that matters."""
+
+    def change(session: Session) -> None:
+        event = session.get_one(Event, 1)
+        for name, value in more.items():
+            setattr(event, name, value)
+        session.add(event)
+
+    await lab.read(change)
+    await lab.tick("notice_changes")
+    await lab.settled()
+
+
+async def test_when_the_event_that_goes_along_changes_one_press_changes_the_copies(lab: Community) -> None:
+    [ada] = await crowd(lab, "ada")
+    olga = await lab.organiser("olga")
+    number = await announces(olga, LINE)
+    await olga.says("/announce See you there")
+    await sends(lab, olga, "An event", number)
+    await moves(lab)
+    assert not copies(olga, "has changed")
+    await moves(lab, place="Old mill")
+    await moves(lab)
+    [told] = copies(olga, "What goes with announcement 1 has changed.")
+    assert "Place: Old mill\n\nThe copies still show it as it was." in told.html
+    assert "Nordmarkt 1" in copies(ada, "See you there")[0].html
+    await olga.presses("Change the copies")
+    await rests(lab)
+    [seen] = copies(ada, "See you there")
+    assert "Place: Old mill" in seen.html
+    assert labels(seen) == ["I come", "About the event", "Hear less of this"]
+    await moves(lab, status="cancelled")
+    await olga.presses("Change the copies")
+    await rests(lab)
+    [seen] = copies(ada, "See you there")
+    assert seen.html == "See you there\n\n<b>#1 Repair café</b>\n<b>This event is cancelled.</b>"
+    assert labels(seen) == ["Hear less of this"]
+    assert len(seen.versions) == 3
+
+
+async def test_an_event_that_has_taken_place_as_announced_is_no_change(lab: Community) -> None:
+    await crowd(lab, "ada")
+    olga = await lab.organiser("olga")
+    number = await announces(olga, LINE)
+    await olga.says("/announce See you there")
+    await sends(lab, olga, "An event", number)
+    lab.time.pass_by(60 * 24 * 3600)
+    await moves(lab)
+    assert not copies(olga, "has changed")
+
+
+async def test_a_poll_that_is_closed_early_is_told_and_the_copies_say_so(lab: Community) -> None:
+    [ada] = await crowd(lab, "ada")
+    olga = await lab.organiser("olga")
+
+    def ask(session: Session) -> None:
+        draft = asking.Draft("Which evening?", ("Tue", "Wed"), audience=Audience.LAB)
+        asking.ask(session.connection(), draft, 1, lab.time.now(), BERLIN)
+
+    await lab.read(ask)
+    await olga.says("/announce Have your say")
+    await sends(lab, olga, "A poll", "1")
+    await olga.says("/close 1")
+    await lab.tick("notice_changes")
+    await lab.settled()
+    await olga.presses("Change the copies")
+    await rests(lab)
+    [seen] = copies(ada, "Have your say")
+    assert seen.html.endswith("<b>#1 Which evening?</b>\nPoll #1 is closed.")
 
 
 async def test_a_poll_is_voted_on_from_every_copy_by_those_who_may(lab: Community) -> None:

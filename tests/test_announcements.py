@@ -1,8 +1,9 @@
 """Announcements: written once, delivered to everybody, each copy accounted for."""
 
+import re
 from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -153,6 +154,28 @@ async def test_each_reads_it_in_their_language_and_what_is_missing_is_said(lab: 
     assert "Memory, German: 1 delivered" in report(olga)
 
 
+async def test_the_preview_shows_it_as_each_messenger_will(networks: Community) -> None:
+    limits = networks.app.lab.limits
+    assert isinstance(limits, dict)
+    limits["other"] = replace(UNLIMITED, choices=0, sign="!")
+    olga = await networks.organiser("olga")
+    await olga.says("/announce Big news, see /ideas")
+    await olga.presses("Add it in German")
+    await olga.says("Neues, siehe /ideen")
+    await olga.presses("How it looks on Other")
+    assert [seen.html for seen in olga.screen[-2:]] == [
+        "Neues, siehe !ideen\n\n1. Weniger davon hören",
+        "Big news, see !ideas\n\n1. Hear less of this",
+    ]
+    limits["memory"], limits["other"] = replace(UNLIMITED, choices=0), UNLIMITED
+    await olga.says("/announce 1")
+    await olga.says("How it looks on Other")
+    assert olga.sees == "Big news, see /ideas\n\n[Hear less of this]"
+    await olga.says("1")  # the draft is still what is open
+    await rests(networks)
+    assert copies(olga, "<b>Announcement 1</b>: sent to all")
+
+
 @pytest.mark.parametrize("signs", [10_000, 4097])
 async def test_too_much_is_refused_with_the_count_and_nothing_is_sent(lab: Community, signs: int) -> None:
     olga = await lab.organiser("olga")
@@ -266,6 +289,7 @@ async def test_at_night_it_waits_for_the_morning(lab: Community) -> None:
     await lab.later(9 * 3600)
     await rests(lab)
     assert len(copies(ada, "Big news")) == 1
+    assert not copies(olga, "does not get on")
 
 
 async def test_a_second_organiser_has_to_agree_where_that_is_wanted(lab: Community) -> None:
@@ -278,12 +302,12 @@ async def test_a_second_organiser_has_to_agree_where_that_is_wanted(lab: Communi
     await olga.presses("A second organiser shall agree")
     await olga.presses("Ask a second organiser")
     old = olga.within(room).screen[-1]
-    assert "has written this. Does another organiser agree?" in old.html
+    assert "wants to send this. Does another organiser agree?" in old.html
     await olga.presses("Do not ask any more")
     assert await uwe.within(room).presses("Agree", old) == "This has changed since. Please look once more."
     await olga.presses("Ask a second organiser")
     agree = olga.within(room).screen[-1]
-    assert await olga.within(room).presses("Agree", agree) == "You have written it: somebody else has to agree."
+    assert await olga.within(room).presses("Agree", agree) == "You have asked: somebody else has to agree."
     assert await ada.within(room).presses("Agree", agree) == "Only the lab's organisers can do that."
     await rests(lab)
     assert not copies(ada, "Big news")
@@ -291,6 +315,34 @@ async def test_a_second_organiser_has_to_agree_where_that_is_wanted(lab: Communi
     await rests(lab)
     assert len(copies(ada, "Big news")) == 1
     assert "delivered: 3" in report(olga)
+
+
+async def test_who_changes_another_organisers_draft_and_asks_for_consent_cannot_agree_to_it(lab: Community) -> None:
+    olga, uwe = await lab.organiser("olga"), await lab.organiser("uwe")
+    room = lab.group("team", "olga", "uwe")
+    await olga.within(room).says("/language en")
+    await olga.within(room).says("/team")
+    await olga.says("/announce Big news")
+    await olga.presses("A second organiser shall agree")
+    await uwe.says("/announce 1")
+    await uwe.presses("Change the text")
+    await uwe.says("Bigger")
+    await uwe.presses("Ask a second organiser")
+    agree = olga.within(room).screen[-1]
+    assert await uwe.within(room).presses("Agree", agree) == "You have asked: somebody else has to agree."
+    await olga.within(room).presses("Agree", agree)
+    await rests(lab)
+    assert "delivered: 2" in report(uwe)
+
+
+async def test_who_sends_another_organisers_draft_sees_how_far_it_is(lab: Community) -> None:
+    olga, uwe = await lab.organiser("olga"), await lab.organiser("uwe")
+    await olga.says("/announce Big news")
+    await uwe.says("/announce 1")
+    await uwe.presses("Send")
+    await rests(lab)
+    assert "delivered: 2" in report(uwe)
+    assert not copies(olga, "<b>Announcement 1</b>")
 
 
 # -- for whom -----------------------------------------------------------------------------------------------------
@@ -396,6 +448,31 @@ async def test_a_digest_is_handed_out_in_the_evening(lab: Community) -> None:
     await rests(lab)
     assert len(copies(ada, "First-one")) == len(copies(ada, "Second-one")) == 1
     assert (await announcement(lab)).status == Status.DONE
+    assert not copies(olga, "does not get on")
+
+
+async def test_a_correction_does_not_bring_a_digest_before_its_time(lab: Community) -> None:
+    [ada] = await crowd(lab, "ada")
+    olga = await lab.organiser("olga")
+    await ada.says("/topics")
+    await ada.presses("what is for everybody")
+    await ada.presses("once a day")
+    await sent(lab, olga)
+    await rests(lab)
+    await corrects(olga, "Bigger")
+    await rests(lab)
+    assert not copies(ada, "Bigger")
+    assert "It goes on at" in report(olga)
+    await lab.later(8 * 3600)
+    await rests(lab)
+    assert [seen.versions for seen in copies(ada, "Bigger")] == [["Bigger"]]
+
+
+async def corrects(olga: Resident, words: str) -> None:
+    """The organiser changes the words of the newest announcement."""
+    await olga.presses("Correct it")
+    await olga.says(words)
+    await olga.presses("Yes, change them")
 
 
 async def test_quiet_hours_put_it_off(lab: Community) -> None:
@@ -473,6 +550,21 @@ async def test_a_correction_changes_every_copy(lab: Community) -> None:
     assert (await announcement(lab)).status == Status.DONE
 
 
+async def test_how_far_a_correction_is_counts_the_copies_it_has_reached(lab: Community) -> None:
+    await crowd(lab, *(f"p{number}" for number in range(60)))
+    olga = await lab.organiser("olga")
+    await sent(lab, olga)
+    await rests(lab)
+    feed_slowly(lab)
+    await corrects(olga, "Bigger")
+    await lab.later(1)
+    assert "0 % (0 of 61)" in report(olga)
+    await lab.later(1)
+    await olga.says("/status")
+    seen_to = re.search(r"Announcement 1: on its way, (\d+) of 61\.", olga.sees)
+    assert seen_to is not None and 0 < int(seen_to[1]) < 61
+
+
 async def test_a_correction_while_it_is_being_sent_reaches_everybody(lab: Community) -> None:
     people = await crowd(lab, *(f"p{number}" for number in range(30)))
     olga = await lab.organiser("olga")
@@ -511,6 +603,20 @@ async def test_taken_back_it_is_gone_everywhere_and_what_is_old_says_so(lab: Com
     assert await ledger_of(lab, 1) == await ledger_of(lab, 2) == {"withdrawn": 3}
 
 
+async def test_a_copy_that_was_corrected_since_is_as_old_as_it_was(lab: Community) -> None:
+    [ada] = await crowd(lab, "ada")
+    olga = await lab.organiser("olga")
+    await sent(lab, olga)
+    await rests(lab)
+    await lab.later(3 * 24 * 3600)
+    await corrects(olga, "Bigger")
+    await rests(lab)
+    await olga.presses("Take it back everywhere")
+    await olga.presses("Yes, take it back")
+    await rests(lab)
+    assert len(copies(ada, "The lab has taken this announcement back.")) == 1  # too old to be deleted
+
+
 async def held_up(lab: Community, number: int) -> tuple[Resident, list[Resident]]:
     """An announcement on its way to so many, of which the messenger takes none yet."""
     people = await crowd(lab, *(f"p{place}" for place in range(number)))
@@ -529,6 +635,28 @@ async def test_stopped_while_the_messenger_holds_it_up_it_reaches_nobody_else(la
     assert await ledger_of(lab) == {"withdrawn": 13}
     assert (await announcement(lab)).status == Status.STOPPED
     assert "\ntaken back: 8, not sent: 5\n" in report(olga)  # eight were with the messenger already
+
+
+async def test_what_is_just_being_stopped_is_not_sent_by_a_correction(lab: Community) -> None:
+    people = await crowd(lab, *(f"p{number}" for number in range(40)))
+    olga = await lab.organiser("olga")
+    feed_slowly(lab)
+    await sent(lab, olga)
+    await lab.later(1)
+
+    def stop(session: Session) -> None:
+        _stop(session)
+        writing.find(session, 1).step_at = lab.time.now() + timedelta(minutes=1)  # nobody looks before
+
+    await lab.read(stop)
+    await olga.says("/announce 1")
+    await olga.presses("Correct it")
+    await olga.says("Bigger")
+    assert await olga.presses("Yes") == "It is still being stopped. Please try again in a moment."
+    await lab.later(60)
+    await rests(lab)
+    assert 0 < sum(bool(copies(person, "Big news")) for person in people) < 40
+    assert not any(copies(person, "Bigger") for person in people)
 
 
 def _stop(session: Session) -> None:
@@ -553,6 +681,9 @@ async def test_a_messenger_that_is_down_for_an_hour_loses_nothing_and_the_organi
     await rests(lab)
     assert all(len(copies(person, "Big news")) == 1 for person in people)
     assert len(copies(olga, "does not get on")) == 1
+    [over] = copies(olga, "goes on, and nothing is lost")
+    assert "It stood still from Nov 2, 2026, 10:00\u202fAM to Nov 2, 2026, 11:11\u202fAM" in over.html
+    assert "It stood still from" in report(olga)
     assert await ledger_of(lab) == {"delivered": 3}
 
 
@@ -587,8 +718,9 @@ async def test_when_too_much_is_refused_it_pauses_and_asks(lab: Community) -> No
     assert (
         10 <= failed <= 9 + 12 + 12
     )  # one look finds nine, hands over twelve more, and finds those and what was under way
-    assert copies(olga, "Announcement 1 is paused: ")
-    await olga.presses("Go on")
+    [asked] = copies(olga, "Announcement 1 is paused: ")
+    assert re.fullmatch(r"Announcement 1 is paused: (\d+) copies were refused\.\n\1 failed: refused", asked.html)
+    await olga.presses("Go on", asked)
     await rests(lab, 8)
     assert await ledger_of(lab) == {"failed": failed, "delivered": 41 - failed}
     assert sum(bool(copies(person, "Big news")) for person in people) in (40 - failed, 41 - failed)
@@ -733,6 +865,22 @@ async def test_a_reply_is_a_question_to_the_team_and_the_teams_reply_goes_back(l
     assert "2,000 fit" in ada.sees
 
 
+async def test_who_has_stopped_everything_still_gets_the_answer_they_asked_for(lab: Community) -> None:
+    [ada] = await crowd(lab, "ada")
+    olga = await lab.organiser("olga")
+    await sent(lab, olga)
+    await rests(lab)
+    await ada.says("/stop")
+    await ada.says("When?", reply_to=copies(ada, "Big news")[0].id)
+    [asked] = copies(olga, "Question 1")
+    await olga.says("At ten.", reply_to=asked.id)
+    assert ada.sees.endswith("At ten.")
+    lab.messenger.block("ada")
+    await lab.settled()
+    await olga.says("At eleven.", reply_to=asked.id)
+    assert olga.sees == "Whoever asked this cannot be reached any more."
+
+
 async def test_without_a_teams_room_a_question_reaches_whoever_wrote_it(lab: Community) -> None:
     [ada] = await crowd(lab, "ada")
     olga = await lab.organiser("olga")
@@ -742,6 +890,28 @@ async def test_without_a_teams_room_a_question_reaches_whoever_wrote_it(lab: Com
     [asked] = copies(olga, "Question 1")
     await olga.says("At ten.", reply_to=asked.id)
     assert ada.sees.endswith("At ten.")
+
+
+async def test_after_weeks_a_question_can_still_be_answered_and_a_rooms_copy_taken_back(lab: Community) -> None:
+    [ada] = await crowd(lab, "ada")
+    olga = await lab.organiser("olga")
+    room = lab.group("room", "olga")
+    await olga.within(room).says("/language en")
+    await olga.within(room).says("/room")
+    await olga.within(room).presses("what is for everybody")
+    await sent(lab, olga)
+    await rests(lab)
+    await ada.says("When?", reply_to=copies(ada, "Big news")[0].id)
+    await lab.later(20 * 24 * 3600)
+    await lab.tick("prune")
+    await olga.says("At ten.", reply_to=copies(olga, "Question 1")[0].id)
+    assert ada.sees.endswith("At ten.")
+    await olga.says("/announce 1")
+    await olga.presses("Take it back everywhere")
+    await olga.presses("Yes, take it back")
+    await rests(lab)
+    assert "taken back: 3" in report(olga)
+    assert not copies(olga.within(room), "Big news")
 
 
 # -- words --------------------------------------------------------------------------------------------------------
@@ -771,6 +941,20 @@ def test_light_formatting_becomes_what_every_messenger_takes(typed: str, html: s
     assert formatted(typed) == html
 
 
+async def test_what_a_messenger_keeps_as_formatting_beside_the_words_goes_along(lab: Community) -> None:
+    olga = await lab.organiser("olga")
+    shown = await olga.says("/announce Come on Friday", marked="Come on <b>Friday</b>")
+    assert shown[0].html == "Come on <b>Friday</b>"
+    await olga.presses("Change the text")
+    shown = await olga.says("Come on Saturday", marked="Come on <i>Saturday</i>")
+    assert shown[0].html == "Come on <i>Saturday</i>"
+    await olga.presses("Send")
+    await rests(lab)
+    await olga.presses("Correct it")
+    shown = await olga.says("Come on Sunday", marked="Come on <u>Sunday</u>")
+    assert shown[0].html == "Come on <u>Sunday</u>"
+
+
 @given(st.text(alphabet='<>b/iau*_~`[]()#>-1. \n"&x=', max_size=60))
 def test_whatever_is_typed_the_html_is_whole(typed: str) -> None:
     parse_html(formatted(typed))
@@ -783,6 +967,25 @@ async def test_a_new_announcement_does_not_take_over_the_draft_that_a_question_i
     await olga.says("/announce The lab stays closed on Monday")
     texts = await lab.read(lambda session: [row.text for row in session.exec(select(Wording).order_by("text")).all()])
     assert texts == ["A street party on Saturday", "The lab stays closed on Monday"]
+
+
+async def test_a_draft_that_nobody_looks_at_for_a_month_goes_and_its_words_come_back(lab: Community) -> None:
+    olga = await lab.organiser("olga")
+    await olga.says("/announce A street party")
+    await olga.says("/announce The lab stays closed")
+    await sent(lab, olga, "Big news")
+    await rests(lab)
+    await lab.later(20 * 24 * 3600)
+    await olga.says("/announce 2")
+    await lab.later(20 * 24 * 3600)
+    await lab.tick("forget_drafts")
+    await lab.settled()
+    assert olga.sees == (
+        "Nobody has looked at the draft of announcement 1 for 30 days, so it is discarded. It said:\n\nA street party"
+    )
+    for number, seen in (("1", "There is no"), ("2", "not sent yet"), ("3", "sent to all")):
+        await olga.says(f"/announce {number}")
+        assert seen in olga.sees
 
 
 async def test_a_draft_is_found_again_and_a_number_is_no_text(lab: Community) -> None:

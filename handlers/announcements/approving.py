@@ -24,9 +24,11 @@ def send(turn: Turn, announcement: Announcement, version: str) -> None:
         turn.toast(T("This has changed since. Please look once more."))
         preview(turn, announcement)
         return
+    # Whoever sends it answers for it, whoever began the draft: they cannot agree to it, and are told how far it is.
+    announcement.author_id, announcement.chat_id = turn.person.id, turn.chat.id
     if announcement.starts_at is not None and announcement.starts_at <= turn.now:
         announcement.starts_at = None  # its time went by while it was being written
-        writing.change(turn.db, announcement)
+    writing.change(turn.db, announcement)
     if announcement.consent:
         ask_second(turn, announcement)
         return
@@ -45,10 +47,10 @@ def ask_second(turn: Turn, announcement: Announcement) -> None:
     writing.change(turn.db, announcement)
     turn.done()
     size = audience.size(turn.db, announcement.audience, turn.lab.limits)
-    asks = T("{who} has written this. Does another organiser agree?", who=turn.person.pseudonym)
+    asks = T("{who} wants to send this. Does another organiser agree?", who=turn.person.pseudonym)
     agree = Choice(T("Agree and send"), "announce.agree", (str(announcement.number), str(announcement.version)))
     for room in rooms:
-        for message in sending.preview(turn, announcement):
+        for _, message in sending.previews(turn, announcement):
             turn.tell(room, message)
         turn.tell(room, Lines([facts(turn, announcement, size), asks], "\n\n"), agree)
     turn.replace(
@@ -67,7 +69,7 @@ def ask_no_more(turn: Turn, announcement: Announcement) -> None:
 def agree(turn: Turn, announcement: Announcement, version: str) -> None:
     number = str(announcement.number)
     if announcement.author_id == turn.person.id:
-        turn.toast(T("You have written it: somebody else has to agree."))
+        turn.toast(T("You have asked: somebody else has to agree."))
     elif announcement.status != Status.CONSENT or str(announcement.version) != version:
         turn.toast(T("This has changed since. Please look once more."))
     elif writing.send(turn.db, announcement, turn.person.id, turn.now):

@@ -1,15 +1,21 @@
 """A reply to an announcement is a question to the team, and a reply of the team's is its answer."""
 
+from collections.abc import Sequence
+
 from bot.router import Router
 from bot.turn import Turn
-from bot.types import Choice, Lines, Message, T, Text, Verbatim
+from bot.types import Choice, Formatted, Lines, Message, T, Text, Verbatim
+from handlers.announcements.words import CANCEL
 from storage import conversation
-from storage.announcements import asking, writing
+from storage.announcements import asking, ledger, writing
 from storage.announcements.asking import LONGEST_QUESTION, Question
 from storage.announcements.writing import NotThere
 from storage.people import Person, Role
 
 router = Router()
+
+LONGEST_BEGINNING = 40
+"""Of an announcement that is to be chosen, in characters."""
 
 
 @router.reply("announcement")
@@ -29,6 +35,53 @@ def ask(turn: Turn, text: str, number: str) -> None:
         )
     else:
         pass_on(turn, asking.ask(turn.db, announcement.number, turn.person.id, text, turn.now))
+
+
+@router.reply("digest")
+def ask_about(turn: Turn, text: str, _which: str) -> None:
+    """Somebody answers a digest: which of the announcements that stand there they mean has to be asked."""
+    if not turn.chat.private or turn.shown is None:
+        return
+    standing = ledger.gathered(turn.db, [turn.shown.id])[turn.shown.id]
+    if len(standing) == 1:
+        ask(turn, text, str(standing[0]))
+    elif standing:
+        ask_which(turn, text, standing)
+
+
+def ask_which(turn: Turn, text: str, numbers: Sequence[int]) -> None:
+    """Which announcement is a question about?"""
+    turn.ask(
+        T("Which of them is your question about? I pass it on to the lab's team."),
+        *(Choice(Verbatim(begins(turn, number)), "question.about", (str(number),)) for number in numbers),
+        CANCEL,
+        step="question.about",
+        data={"text": text, "numbers": list(numbers)},
+    )
+
+
+def begins(turn: Turn, number: int) -> str:
+    """How an announcement begins, in the language of this chat."""
+    announcement = writing.find(turn.db, number)
+    wordings = writing.wordings(turn.db, announcement.number)
+    words = turn.words.plain(Formatted((wordings.get(turn.chat.locale) or wordings[announcement.locale]).html))
+    line = words.strip().partition("\n")[0]
+    return line if len(line) <= LONGEST_BEGINNING else f"{line[:LONGEST_BEGINNING].rstrip()}…"
+
+
+@router.step("question.about")
+def ask_again(turn: Turn, _text: str) -> None:
+    ask_which(turn, turn.data["text"], turn.data["numbers"])
+
+
+@router.press("question.about")
+def about(turn: Turn, number: str) -> None:
+    if turn.dialog is None or turn.dialog.step != "question.about":
+        turn.toast(T("This question is answered already."))
+        return
+    text = turn.data["text"]
+    turn.done()
+    ask(turn, text, number)
 
 
 def pass_on(turn: Turn, question: Question) -> None:
@@ -114,15 +167,12 @@ def answer(turn: Turn, text: str, number: str) -> None:
     if not text or len(text) > LONGEST_QUESTION:
         turn.say(T("Please write 1 to {most} characters.", most=LONGEST_QUESTION))
         return
-    reached = list(conversation.private_chats(turn.connection, [question.person_id], turn.lab.limits))
-    if not reached:
+    chat = conversation.home(turn.connection, question.person_id, turn.lab.limits)
+    if chat is None:
         turn.say(T("Whoever asked this cannot be reached any more."))
         return
     asking.answered(turn.db, question)
-    for chat, _ in reached:
-        turn.tell(
-            chat,
-            Message(Lines([T("The lab answers your question:"), Verbatim(text)], "\n\n"), subject=f"question:{number}"),
-        )
+    said = Lines([T("The lab answers your question:"), Verbatim(text)], "\n\n")
+    turn.tell(chat, Message(said, subject=f"question:{number}"))
     keep_cards_true(turn, question)
     turn.say(T("Your answer is on its way."))

@@ -6,7 +6,7 @@ from bot.router import Router
 from bot.turn import Turn
 from bot.types import Choice, T, Text
 from handlers.announcements import things
-from handlers.announcements.drafts import MOST_LINKS, asked_draft, changed, on_draft, preview
+from handlers.announcements.drafts import MOST_LINKS, ask_thing, asked_draft, changed, on_draft, on_thing, preview
 from handlers.announcements.markdown import is_address
 from handlers.announcements.words import CANCEL, not_found
 from handlers.announcements.writing import too_long
@@ -78,32 +78,11 @@ def show_again(turn: Turn, announcement: Announcement) -> None:
 
 @on_draft(router, "announce.thing")
 def ask_which(turn: Turn, announcement: Announcement, kind: str) -> None:
-    number = str(announcement.number)
     _, question = KINDS[kind]
-    turn.ask(
-        question,
-        *(
-            Choice(title, "announce.attached", (number, f"{kind}:{which}"))
-            for which, title in things.newest(turn, kind)
-        ),
-        CANCEL,
-        step="announce.attach",
-        data={"number": announcement.number, "kind": kind},
-    )
+    ask_thing(turn, announcement, kind, question, "announce.attached")
 
 
-@router.step("announce.attach")
-def take_thing(turn: Turn, text: str) -> None:
-    announcement = asked_draft(turn)
-    if announcement is not None:
-        attach(turn, announcement, f"{turn.data.get('kind')}:{text.strip().removeprefix('#').strip()}")
-
-
-@on_draft(router, "announce.attached")
-def attach_thing(turn: Turn, announcement: Announcement, which: str) -> None:
-    attach(turn, announcement, which)
-
-
+@on_thing(router, "announce.attached")
 def attach(turn: Turn, announcement: Announcement, which: str) -> None:
     """Let it go with the announcement, if it is there and there is room for it."""
     if things.find(turn, which) is None:

@@ -4,8 +4,8 @@ from bot.router import Router
 from bot.turn import Turn
 from bot.types import Choice, T, Text
 from handlers.announcements import things
-from handlers.announcements.drafts import asked_draft, changed, keep, on_draft
-from handlers.announcements.words import CANCEL, PARTICIPANTS, audience_of, not_found, size_of
+from handlers.announcements.drafts import ask_thing, changed, keep, on_draft, on_thing
+from handlers.announcements.words import PARTICIPANTS, audience_of, not_found, size_of
 from storage import rooms
 from storage.announcements import audience
 from storage.announcements.writing import (
@@ -110,28 +110,10 @@ def choose(turn: Turn, announcement: Announcement, one: str) -> None:
 
 @on_draft(router, "announce.people")
 def ask_which(turn: Turn, announcement: Announcement, kind: str) -> None:
-    number = str(announcement.number)
-    turn.ask(
-        PEOPLE_OF[kind],
-        *(Choice(title, "announce.whose", (number, f"{kind}:{which}")) for which, title in things.newest(turn, kind)),
-        CANCEL,
-        step="announce.people",
-        data={"number": announcement.number, "kind": kind},
-    )
+    ask_thing(turn, announcement, kind, PEOPLE_OF[kind], "announce.whose")
 
 
-@router.step("announce.people")
-def take_which(turn: Turn, text: str) -> None:
-    announcement = asked_draft(turn)
-    if announcement is not None:
-        whose(turn, announcement, f"{turn.data.get('kind')}:{text.strip().removeprefix('#').strip()}")
-
-
-@on_draft(router, "announce.whose")
-def choose_which(turn: Turn, announcement: Announcement, which: str) -> None:
-    whose(turn, announcement, which)
-
-
+@on_thing(router, "announce.whose")
 def whose(turn: Turn, announcement: Announcement, which: str) -> None:
     """The people of an idea, or which of an event's; an event may be over, since there may be news of it."""
     kind, _, thing = which.partition(":")

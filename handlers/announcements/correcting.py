@@ -1,13 +1,15 @@
 """Afterwards: other words in every copy that stands, or every copy taken back."""
 
+from datetime import timedelta
+
 from bot.router import Router
 from bot.turn import Turn
 from bot.types import Choice, Lines, T, Verbatim
-from handlers.announcements import sending
+from handlers.announcements import sending, things
 from handlers.announcements.markdown import formatted
 from handlers.announcements.sending import organisers
 from handlers.announcements.words import CANCEL
-from handlers.announcements.writing import fits
+from handlers.announcements.writing import as_marked, fits
 from storage.announcements import writing
 from storage.announcements.writing import Announcement, Status
 from storage.people import Role
@@ -17,12 +19,24 @@ router = Router()
 SENT = (Status.SENDING, Status.DONE, Status.STOPPED)
 """While copies may stand somewhere."""
 
+NOTICED = timedelta(days=90)
+"""How long after an announcement was begun it is noticed that what goes along has changed."""
+
 
 def sent(turn: Turn, number: str) -> Announcement | None:
     """The announcement, if copies of it may stand somewhere; else they are told."""
     announcement = organisers(turn, number)
     if announcement is not None and announcement.status not in SENT:
         turn.toast(T("Of announcement {number} no copies stand anywhere.", number=number))
+        return None
+    return announcement
+
+
+def settled(turn: Turn, number: str) -> Announcement | None:
+    """The same, unless it is just being stopped: what was not sent yet would go out after all."""
+    announcement = sent(turn, number)
+    if announcement is not None and announcement.status == Status.STOPPED and announcement.step_at is not None:
+        turn.toast(T("It is still being stopped. Please try again in a moment."))
         return None
     return announcement
 
@@ -59,6 +73,7 @@ def preview_correction(turn: Turn, text: str) -> None:
     if announcement is None:
         turn.done()
         return
+    text = as_marked(turn, text)
     problem = fits(turn, text, announcement)
     if problem is not None:
         turn.ask(problem, CANCEL, step="announce.correction", data=turn.data)
@@ -80,21 +95,62 @@ def correct(turn: Turn) -> None:
     if turn.dialog is None or turn.dialog.step != "announce.correction" or "text" not in data:
         turn.toast(T("This question is answered already."))
         return
-    announcement = sent(turn, str(data["number"]))
+    announcement = settled(turn, str(data["number"]))
     turn.done()
     if announcement is None:
         return
     if announcement.version != data["version"]:
         turn.toast(T("This has changed since. Please look once more."))
         return
-    was = announcement.status
     writing.word(turn.db, announcement, str(data["locale"]), str(data["text"]), formatted(str(data["text"])))
-    if was == Status.DONE:
-        announcement.begun_at, announcement.begun_from = turn.now, 0
-    announcement.status = Status.SENDING
-    announcement.moved_at = announcement.step_at = turn.now
+    send_anew(turn, announcement)
+
+
+def send_anew(turn: Turn, announcement: Announcement) -> None:
+    """Each copy is seen to once more, and says what is so now."""
+    announcement.status, announcement.attached_as = Status.SENDING, None
+    announcement.begun_at = announcement.moved_at = announcement.step_at = turn.now
+    announcement.begun_from = 0
     writing.change(turn.db, announcement)
     sending.begin(turn, announcement)
+
+
+# -- what goes along has changed --------------------------------------------------------------------------------------
+
+
+@router.every(minutes=1)
+def notice_changes(turn: Turn) -> None:
+    """An event that goes along is moved or cancelled, a poll is closed early: the copies still show it as it was."""
+    for announcement in writing.with_things(turn.db, turn.now - NOTICED):
+        attached, said = announcement.attached, announcement.attached_as
+        if attached is None or said is None or not things.changed(turn, attached, said):
+            continue
+        announcement.attached_as = things.says(turn, attached)
+        writing.change(turn.db, announcement)
+        if announcement.chat_id is not None:
+            number = str(announcement.number)
+            now = things.as_it_is(turn, attached)
+            told = T("What goes with announcement {number} has changed. It is like this now:", number=number)
+            still = T("The copies still show it as it was.")
+            turn.tell(
+                announcement.chat_id,
+                Lines([told, now, still], "\n\n"),
+                Choice(T("Change the copies"), "announce.refresh", (number, str(announcement.version))),
+                Choice(T("Leave them"), "announce.show", (number,)),
+            )
+
+
+@router.press("announce.refresh")
+def refresh(turn: Turn, number: str, version: str) -> None:
+    announcement = settled(turn, number)
+    if announcement is None:
+        return
+    if str(announcement.version) != version:
+        turn.toast(T("This has changed since. Please look once more."))
+        return
+    announcement.version += 1
+    turn.replace(T("The copies are being changed."))
+    send_anew(turn, announcement)
 
 
 @router.press("announce.recall")

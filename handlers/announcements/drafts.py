@@ -7,9 +7,9 @@ from typing import Concatenate, ParamSpec
 
 from bot.router import Router
 from bot.turn import Turn
-from bot.types import Choice, Lines, T, Text
+from bot.types import Choice, Formatted, Lines, Message, T, Text, Verbatim
 from handlers.announcements import sending, things
-from handlers.announcements.words import audience_of, lasting, seconds_for, size_of
+from handlers.announcements.words import CANCEL, audience_of, lasting, seconds_for, size_of
 from handlers.people import messengers
 from storage.announcements import audience, writing
 from storage.announcements.writing import UNSENT, Announcement, Status
@@ -66,9 +66,39 @@ def asked_draft(turn: Turn) -> Announcement | None:
     return announcement
 
 
+def ask_thing(turn: Turn, announcement: Announcement, kind: str, question: Text, step: str) -> None:
+    """Which idea, poll or event? ``on_thing`` of this step takes the answer."""
+    number = str(announcement.number)
+    newest = things.newest(turn, kind)
+    turn.ask(
+        question,
+        *(Choice(title, step, (number, f"{kind}:{which}")) for which, title in newest),
+        CANCEL,
+        step=step,
+        data={"number": announcement.number, "kind": kind},
+    )
+
+
+def on_thing(router: Router, step: str) -> Callable[[Act[[str]]], Act[[str]]]:
+    """``f(turn, announcement, "idea:42")`` is what the answer to ``ask_thing`` does, pressed or typed as a number."""
+
+    def register(act: Act[[str]]) -> Act[[str]]:
+        @router.step(step)
+        def typed(turn: Turn, text: str) -> None:
+            announcement = asked_draft(turn)
+            if announcement is not None:
+                act(turn, announcement, f"{turn.data.get('kind')}:{text.strip().removeprefix('#').strip()}")
+
+        return on_draft(router, step)(act)
+
+    return register
+
+
 def preview(turn: Turn, announcement: Announcement) -> None:
     """Show what each language's readers get, and what can still be changed."""
-    for message in sending.preview(turn, announcement):
+    announcement.looked_at = turn.now
+    writing.change(turn.db, announcement)
+    for _, message in sending.previews(turn, announcement):
         turn.say(message)
     size = audience.size(turn.db, announcement.audience, turn.lab.limits)
     turn.ask(
@@ -113,6 +143,26 @@ def facts(turn: Turn, announcement: Announcement, size: audience.Size) -> Text:
     return Lines(lines)
 
 
+def looking_different(turn: Turn) -> list[str]:
+    """The messengers on which choices do not look as they do here: buttons, or numbered lines."""
+    buttons = turn.lab.limits[turn.chat.ref.adapter].choices > 0
+    return [name for name, limits in sorted(turn.lab.limits.items()) if (limits.choices > 0) != buttons]
+
+
+def looks(turn: Turn, announcement: Announcement, adapter: str) -> None:
+    """Show it as another messenger will show it, in each language; its buttons in brackets."""
+    for locale, message in sending.previews(turn, announcement):
+        *before, last = turn.parts(adapter, locale, message)
+        words = turn.lab.catalogues[locale]
+        buttons = [f"[{words.plain(choice.label)}]" for choice in message.choices]
+        shown: list[Text] = [Formatted(last)]
+        if turn.lab.limits[adapter].choices:
+            shown.append(Verbatim(" ".join(buttons)))
+        for part in before:
+            turn.say(Formatted(part))
+        turn.say(Message(Lines(shown, "\n\n"), attachment=message.attachment))
+
+
 def languages_of(turn: Turn, locales: Iterable[str]) -> str:
     words = turn.lab.catalogues
     return ", ".join(turn.words.called(words[locale]) for locale in locales if locale in words)
@@ -150,6 +200,10 @@ def _choices(turn: Turn, announcement: Announcement, size: audience.Size) -> lis
         if announcement.attached
         else Choice(T("Add an idea, a poll or an event"), "announce.attach", (number,)),
         *([Choice(T("Without the file"), "announce.unfile", (number,))] if announcement.file else []),
+        *(
+            Choice(T("How it looks on {messenger}", messenger=messengers([name])), "announce.look", (number, name))
+            for name in looking_different(turn)
+        ),
         Choice(
             T("I decide alone") if announcement.consent else T("A second organiser shall agree"),
             "announce.consent",

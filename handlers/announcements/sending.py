@@ -1,13 +1,15 @@
 """Sending: what happens to an announcement from the press on Send to its report."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from bot.router import Router
 from bot.turn import Turn
-from bot.types import Formatted, Message, T, Text
+from bot.types import Choice, Formatted, Lines, Message, T, Text
+from handlers.announcements import digests, things
 from handlers.announcements.markdown import formatted
-from handlers.announcements.words import copy, progress
+from handlers.announcements.words import copy, progress, standstill
 from storage import conversation
 from storage.announcements import audience, ledger, writing
 from storage.announcements.ledger import (
@@ -68,12 +70,18 @@ def step(turn: Turn) -> None:
 def go_on(turn: Turn, announcement: Announcement) -> None:
     """Learn what has arrived, hand over the next copies, and say when to look again."""
     now = turn.now
+    if announcement.step_at is not None and now - announcement.step_at > PATIENCE:
+        stood_still(turn, announcement, announcement.step_at)  # the bot was down, or its database took nothing
     if ledger.settle(turn.db, announcement):
-        announcement.moved_at, announcement.stalled = now, False
+        if announcement.stalled and announcement.moved_at is not None:
+            stood_still(turn, announcement, announcement.moved_at)
+        announcement.moved_at = now
     if announcement.status == Status.SCHEDULED:
         announcement.status = Status.SENDING
     if announcement.begun_at is None:
         announcement.begun_at = announcement.moved_at = now
+    if announcement.attached is not None and announcement.attached_as is None:
+        announcement.attached_as = things.says(turn, announcement.attached)
     more = False
     night = wakes_at(now, *NIGHT, zone=turn.lab.catalogues[turn.lab.catalogues.default].zone)
     if announcement.status != Status.SENDING or not (announcement.paused or (announcement.by_day and night)):
@@ -92,13 +100,13 @@ def go_on(turn: Turn, announcement: Announcement) -> None:
     if work.in_outbox or (work.unseen and not announcement.paused) or (not fixed and not announcement.paused):
         announcement.step_at = now + (LOOK if work.in_outbox or not fixed or not work.unseen else IDLE_LOOK)
         if night is not None and not work.in_outbox:
-            announcement.step_at = night
+            rest(turn, announcement, night)
         if more:
             announcement.step_at = now
     elif announcement.paused:
         announcement.step_at = None
     elif work.held_until is not None:
-        announcement.step_at = work.held_until
+        rest(turn, announcement, work.held_until)
     else:
         announcement.step_at = None
         if announcement.status == Status.SENDING:
@@ -110,25 +118,67 @@ def go_on(turn: Turn, announcement: Announcement) -> None:
     tell(turn, announcement)
 
 
+def rest(turn: Turn, announcement: Announcement, until: datetime) -> None:
+    """Nothing is to be done before then: from then on counts how fast it is, and whether it gets on."""
+    announcement.step_at = announcement.begun_at = announcement.moved_at = until
+    announcement.begun_from = seen_to(turn, announcement)
+
+
+def seen_to(turn: Turn, announcement: Announcement) -> int:
+    """How many copies are what the announcement says now, or will never be."""
+    return announcement.recipients - ledger.left(turn.db, announcement)
+
+
 def hand_over(turn: Turn, announcement: Announcement, adapter: str, copies: list[Copy]) -> None:
     """Give the outbox what these copies shall look like."""
+    changes: list[Change] = []
+    single: list[tuple[Copy, str, datetime | None]] = []
+    put_off: list[Copy] = []
+    in_digests: list[tuple[Copy, str]] = []
+    for one in copies:
+        state, due_at = decide(turn, announcement, one)
+        if state == UNREACHABLE and one.state in (WAITING, HELD) and ledger.move(turn.db, one.id, turn.lab.limits):
+            continue  # its reader has another account: there it is looked at next
+        if one.gathered and state in (QUEUED, LEAVING):
+            in_digests.append((one, state))
+        elif state == QUEUED and one.state == HELD and digests.wants(one) and announcement.file is None:
+            put_off.append(one)
+        else:
+            single.append((one, state, due_at))
+    if in_digests:
+        changed, alone = digests.change(turn, announcement, adapter, in_digests)
+        changes += changed
+        single += [(one, state, None) for one, state in alone]
+    if put_off:
+        chats = [one.chat_id for one in put_off]
+        others = [one for one in ledger.due_with(turn.db, announcement, chats, turn.now) if digests.wants(one)]
+        ready = [one for one in others if decide(turn, announcement, one)[0] == QUEUED]
+        gathered, alone = digests.gather(turn, adapter, put_off, ready)
+        changes += gathered
+        single += [(one, state, None) for one, state in alone]
+    ledger.note(turn.db, announcement, changes + say(turn, announcement, adapter, single))
+
+
+def say(
+    turn: Turn, announcement: Announcement, adapter: str, copies: Sequence[tuple[Copy, str, datetime | None]]
+) -> list[Change]:
+    """Copies that are messages of their own: said, said otherwise, taken away, or left as they are."""
     wordings = writing.wordings(turn.db, announcement.number)
     new: dict[tuple[str, bool], list[Copy]] = defaultdict(list)
     old: dict[tuple[str, bool], list[Copy]] = defaultdict(list)
     away: dict[tuple[str, bool], list[Copy]] = defaultdict(list)
     changes: list[Change] = []
-    for one in copies:
-        state, due_at = decide(turn, announcement, one)
-        if state == UNREACHABLE and one.state in (WAITING, HELD) and ledger.move(turn.db, one.id, turn.lab.limits):
-            continue  # its reader has another account: there it is looked at next
+    for one, state, due_at in copies:
         if state == LEAVING:
-            late = one.state == DELIVERED and one.queued_at is not None and turn.now - one.queued_at > RETRACTABLE
+            # When a copy that was changed since was sent is not known: it is as old as the announcement may be.
+            sent_at = announcement.created_at if one.revised else one.queued_at
+            late = one.state == DELIVERED and sent_at is not None and turn.now - sent_at > RETRACTABLE
             away[one.locale, late].append(one)
         elif state == QUEUED:
             (new if one.outbox_id is None else old)[one.locale, one.room].append(one)
         if state != QUEUED or one.outbox_id is not None:
-            row = one.outbox_id
-            changes.append(Change(one.id, one.state, state, announcement.version, row, due_at))
+            row, gathered = one.outbox_id, one.gathered
+            changes.append(Change(one.id, one.state, state, announcement.version, row, due_at, gathered=gathered))
     for (locale, room), those in new.items():
         message = copy(turn, announcement, wordings, locale, room)
         rows = turn.broadcast(adapter, locale, [(one.chat_id, one.thread) for one in those], message)
@@ -140,7 +190,7 @@ def hand_over(turn: Turn, announcement: Announcement, adapter: str, copies: list
         turn.rewrite(adapter, locale, [one.outbox_id or 0 for one in those], message)
     for (locale, late), those in away.items():
         turn.rewrite(adapter, locale, [one.outbox_id or 0 for one in those], TAKEN_AWAY if late else None)
-    ledger.note(turn.db, announcement, changes)
+    return changes
 
 
 def decide(turn: Turn, announcement: Announcement, one: Copy) -> tuple[str, datetime | None]:
@@ -159,14 +209,33 @@ def decide(turn: Turn, announcement: Announcement, one: Copy) -> tuple[str, date
         return WITHDRAWN, None
     if not one.active:
         return UNREACHABLE, None
+    if one.due_at is not None and one.due_at > turn.now:
+        return HELD, one.due_at  # looked at for its other words: it is not its time yet
     zone = turn.lab.catalogues[turn.lab.catalogues.default].zone
-    if one.state == WAITING and one.often in (Often.DAILY, Often.WEEKLY):
+    if one.state == WAITING and one.often is not None and digests.wants(one):
         return HELD, digest_at(turn.now, Often(one.often), zone)
     if one.quiet_from is not None and one.quiet_to is not None:
         wakes = wakes_at(turn.now, one.quiet_from, one.quiet_to, zone)
         if wakes is not None:
             return HELD, wakes
     return QUEUED, None
+
+
+def stood_still(turn: Turn, announcement: Announcement, since: datetime) -> None:
+    """Nothing could be done for a while, whoever was to blame: now that it is over, say so, and remember it."""
+    announcement.stood_from, announcement.stood_until = since, turn.now
+    announcement.begun_at = announcement.moved_at = turn.now
+    announcement.begun_from, announcement.stalled = seen_to(turn, announcement), False
+    if announcement.chat_id is not None:
+        turn.tell(
+            announcement.chat_id,
+            Lines(
+                [
+                    T("Announcement {number} goes on, and nothing is lost.", number=str(announcement.number)),
+                    *standstill(announcement),
+                ]
+            ),
+        )
 
 
 def watch(turn: Turn, announcement: Announcement, in_outbox: int) -> None:
@@ -190,9 +259,18 @@ def watch(turn: Turn, announcement: Announcement, in_outbox: int) -> None:
         if announcement.warned:
             return
         announcement.paused = announcement.warned = True
+        told: list[Text] = [
+            T("Announcement {number} is paused: {n} copies were refused.", number=number, n=announcement.failed)
+        ]
+        told += [
+            T("{n} failed: {reason}", n=copies, reason=reason)
+            for reason, copies in ledger.reasons(turn.db, announcement.number)
+        ]
         turn.tell(
             announcement.chat_id,
-            T("Announcement {number} is paused: {n} copies were refused.", number=number, n=announcement.failed),
+            Lines(told),
+            Choice(T("Go on"), "announce.resume", (number,)),
+            Choice(T("Stop it"), "announce.stop", (number,)),
         )
 
 
@@ -206,10 +284,11 @@ def tell(turn: Turn, announcement: Announcement) -> None:
     if announcement.chat_id is None or limits is None:
         return
     over = announcement.status not in (Status.SCHEDULED, Status.SENDING)
+    rests = announcement.step_at is None or announcement.step_at - turn.now > PATIENCE
     every = max(TELL_EVERY, timedelta(seconds=1 / (limits.rate * TELLING)))
     if announcement.step_at is None and over and not limits.choices:
         turn.tell(announcement.chat_id, progress(turn, announcement, turn.now))
-    elif announcement.step_at is None or announcement.told_at is None or turn.now - announcement.told_at >= every:
+    elif rests or announcement.told_at is None or turn.now - announcement.told_at >= every:
         show_progress(turn, announcement)
     else:
         return
@@ -278,8 +357,8 @@ def resume(turn: Turn, number: str) -> None:
         turn.toast(T("It is not paused."))
         return
     announcement.paused = False
-    announcement.begun_at, announcement.begun_from, announcement.moved_at = turn.now, announcement.over, turn.now
-    announcement.step_at = turn.now
+    announcement.step_at = announcement.begun_at = announcement.moved_at = turn.now
+    announcement.begun_from = seen_to(turn, announcement)
     _changed(turn, announcement, T("It goes on."))
 
 
@@ -313,14 +392,11 @@ def _is_progress(turn: Turn, announcement: Announcement) -> bool:
     return turn.shown is not None and turn.shown.subject == f"progress:{announcement.number}"
 
 
-def preview(turn: Turn, announcement: Announcement) -> list[Message]:
-    """What its readers get, one message for each language."""
+def previews(turn: Turn, announcement: Announcement) -> list[tuple[str, Message]]:
+    """What its readers get: for each language it is written in one message, which nobody can reply to yet."""
     wordings = writing.wordings(turn.db, announcement.number)
-    messages = []
-    for locale in wordings:
-        shown = copy(turn, announcement, wordings, locale, room=False)
-        messages.append(Message(shown.text, shown.choices, None, shown.attachment))
-    return messages
+    shown = {locale: copy(turn, announcement, wordings, locale, room=False) for locale in wordings}
+    return [(locale, Message(one.text, one.choices, None, one.attachment)) for locale, one in shown.items()]
 
 
 def formatted_preview(text: str) -> Message:

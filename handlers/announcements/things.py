@@ -9,7 +9,7 @@ from handlers.events.words import span
 from handlers.polls.words import IN_GROUPS
 from storage import ideas
 from storage.events import listing, places
-from storage.events.tables import State
+from storage.events.tables import Event, State
 from storage.events.tables import Status as EventStatus
 from storage.polls import asking
 from storage.polls.tables import Audience
@@ -95,6 +95,44 @@ def _event(turn: Turn, number: int) -> Thing | None:
         lines.append(T("Place: {place}", place=event.place))
     come = Choice(T("I come"), "event.answer", (str(number), State.YES))
     return Thing(title, Lines(lines), [come, Choice(T("About the event"), "event.show", (str(number),))])
+
+
+def over(turn: Turn, attached: str | None) -> Text | None:
+    """What stands in place of a thing that is over before its time, or is no longer open; ``None`` for nothing."""
+    kind, _, which = (attached or "").partition(":")
+    event = turn.db.get(Event, int(which)) if kind == EVENT else None
+    if event is not None and event.status == EventStatus.CANCELLED:
+        return Lines(
+            [T("<b>#{number} {title}</b>", number=which, title=event.title), T("<b>This event is cancelled.</b>")]
+        )
+    poll = asking.find(turn.db, int(which)) if kind == POLL else None
+    if poll is not None and poll.status == PollStatus.CLOSED:
+        closed = T("Poll #{number} is closed.", number=which)
+        return Lines([T("<b>#{number} {question}</b>", number=which, question=poll.question), closed])
+    return None
+
+
+def as_it_is(turn: Turn, attached: str) -> Text:
+    """What the copies would say of it now."""
+    thing = find(turn, attached)
+    return (over(turn, attached) or T("It is not there any more.")) if thing is None else thing.short
+
+
+def changed(turn: Turn, attached: str, said: str) -> bool:
+    """Whether copies that said this of it are wrong now; that it has run its course as they said makes them not."""
+    kind, _, which = attached.partition(":")
+    event = turn.db.get(Event, int(which)) if kind == EVENT else None
+    if event is not None and event.status == EventStatus.PUBLISHED and event.ends_at <= turn.now:
+        return False
+    poll = asking.find(turn.db, int(which)) if kind == POLL else None
+    if poll is not None and poll.closes_at is not None and poll.closes_at <= turn.now:
+        return False
+    return says(turn, attached) != said
+
+
+def says(turn: Turn, attached: str) -> str:
+    """What the copies would say of it now, in the lab's language."""
+    return turn.lab.catalogues[turn.lab.catalogues.default].html(as_it_is(turn, attached))
 
 
 def newest(turn: Turn, kind: str) -> list[tuple[int, Text]]:

@@ -53,6 +53,16 @@ STATES: dict[str, Text] = {
 
 def copy(turn: Turn, announcement: Announcement, wordings: Mapping[str, Wording], locale: str, room: bool) -> Message:
     """What somebody who reads this language gets; a room has nothing to turn off."""
+    text, choices = body(turn, announcement, wordings, locale, room)
+    if not room:
+        choices.append(stop(turn, announcement.topic))
+    return Message(text, tuple(choices), f"announcement:{announcement.number}", file_of(announcement))
+
+
+def body(
+    turn: Turn, announcement: Announcement, wordings: Mapping[str, Wording], locale: str, room: bool
+) -> tuple[Text, list[Choice]]:
+    """Its words, with what goes along in short, and what can be done with that."""
     wording = wordings.get(locale) or wordings[announcement.locale]
     choices = [Choice(Verbatim(label), url=url) for label, url in json.loads(announcement.links)]
     text: Text = Formatted(wording.html)
@@ -60,11 +70,15 @@ def copy(turn: Turn, announcement: Announcement, wordings: Mapping[str, Wording]
     if thing is not None:
         text = Lines([text, thing.short], "\n\n")
         choices = [*thing.choices, *choices]
-    if not room:
-        topic = announcement.topic
-        stop = T("Hear less of this") if topic == GENERAL else T("Stop “{topic}”", topic=topic_of(turn, topic))
-        choices.append(Choice(stop, "topic.stop", (topic,)))
-    return Message(text, tuple(choices), f"announcement:{announcement.number}", file_of(announcement))
+    elif (over := things.over(turn, announcement.attached)) is not None:
+        text = Lines([text, over], "\n\n")
+    return text, choices
+
+
+def stop(turn: Turn, topic: str) -> Choice:
+    """Under an announcement: what its reader can turn off."""
+    label = T("Hear less of this") if topic == GENERAL else T("Stop “{topic}”", topic=topic_of(turn, topic))
+    return Choice(label, "topic.stop", (topic,))
 
 
 def file_of(announcement: Announcement) -> Attachment | None:
@@ -136,14 +150,36 @@ def progress(turn: Turn, announcement: Announcement, now: datetime) -> Message:
         left = announcement.pending + announcement.delivered
         lines = [T("<b>Announcement {number}</b>: being taken back, {n} left", number=number, n=left)]
     elif announcement.status == Status.SENDING:
-        lines += _moving(announcement, now)
+        lines += _moving(turn, announcement, now)
     else:
         lines += report(turn, announcement)
+    lines += standstill(announcement)
     return Message(Lines(lines), tuple(_actions(announcement)), f"progress:{number}")
 
 
-def _moving(announcement: Announcement, now: datetime) -> list[Text]:
-    done, of = announcement.over, max(1, announcement.recipients)
+def standstill(announcement: Announcement) -> list[Text]:
+    """From when to when nothing could be done about it, the last time that this lasted noticeably."""
+    if announcement.stood_from is None or announcement.stood_until is None:
+        return []
+    begin, end = announcement.stood_from, announcement.stood_until
+    return [T("It stood still from {begin} to {end}: a messenger or I myself did not work.", begin=begin, end=end)]
+
+
+def how_far(turn: Turn, announcement: Announcement) -> Text:
+    """How far it is, in one line."""
+    line = T(
+        "Announcement {number}: {state}, {done} of {of}.",
+        number=str(announcement.number),
+        state=T("paused") if announcement.paused else STATUSES[announcement.status],
+        done=announcement.recipients - ledger.left(turn.db, announcement),
+        of=announcement.recipients,
+    )
+    return Lines([line, *standstill(announcement)], " ")
+
+
+def _moving(turn: Turn, announcement: Announcement, now: datetime) -> list[Text]:
+    left, of = ledger.left(turn.db, announcement), max(1, announcement.recipients)
+    done = announcement.recipients - left
     filled = BAR * done // of
     bar = "▓" * filled + "░" * (BAR - filled)
     lines: list[Text] = [
@@ -161,9 +197,9 @@ def _moving(announcement: Announcement, now: datetime) -> list[Text]:
         return lines
     if announcement.step_at is not None and announcement.step_at - now > timedelta(minutes=1):
         lines.append(T("It goes on at {date}.", date=announcement.step_at))
-    elif rate > 0 and announcement.pending:
-        left = lasting(announcement.pending / rate)
-        lines.append(T("{rate} a minute, about {left} left", rate=max(1, round(rate * 60)), left=left))
+    elif rate > 0 and left:
+        rest = lasting(left / rate)
+        lines.append(T("{rate} a minute, about {left} left", rate=max(1, round(rate * 60)), left=rest))
     return lines
 
 

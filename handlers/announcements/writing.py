@@ -2,13 +2,14 @@
 
 import json
 import re
+from datetime import timedelta
 
 from bot.choices import width
 from bot.router import Router
 from bot.turn import Turn, Where
 from bot.types import Choice, File, Lines, Said, T, Text, Verbatim
 from handlers.announcements import sending, things
-from handlers.announcements.drafts import MOST_LINKS, asked_draft, changed, languages_of, on_draft, preview
+from handlers.announcements.drafts import MOST_LINKS, asked_draft, changed, languages_of, looks, on_draft, preview
 from handlers.announcements.markdown import formatted
 from handlers.announcements.words import CANCEL, STATUSES
 from handlers.people import messengers
@@ -22,6 +23,9 @@ NUMBERED_LINES = 400
 """Characters kept free where choices are not buttons but numbered lines in the text."""
 
 MEGABYTE = 1024 * 1024
+
+KEEP_DRAFTS = timedelta(days=30)
+"""How long a draft is kept that nobody looks at."""
 
 
 @router.command(
@@ -63,6 +67,7 @@ def announce(turn: Turn, text: str) -> None:
 @router.step("announce.text")
 def take_text(turn: Turn, text: str) -> None:
     """The words of a new announcement, of another language, or in place of those there are."""
+    text = as_marked(turn, text)
     number, locale = turn.data.get("number"), str(turn.data.get("locale") or turn.chat.locale)
     if not turn.may(Role.ORGANISER):
         turn.done()
@@ -86,6 +91,11 @@ def take_text(turn: Turn, text: str) -> None:
         announcement.file = json.dumps([file.adapter, file.id, file.name, file.media_type, file.size])
     writing.word(turn.db, announcement, locale, text, formatted(text))
     preview(turn, announcement)
+
+
+def as_marked(turn: Turn, text: str) -> str:
+    """What somebody has just written, with the formatting that their messenger keeps beside the words."""
+    return (isinstance(turn.update, Said) and turn.update.marked) or text
 
 
 def fits(turn: Turn, text: str, announcement: Announcement | None, *, file: bool = False) -> Text | None:
@@ -167,9 +177,31 @@ def ask_words(turn: Turn, announcement: Announcement, locale: str) -> None:
     )
 
 
+@on_draft(router, "announce.look")
+def look(turn: Turn, announcement: Announcement, adapter: str) -> None:
+    if adapter in turn.lab.limits:
+        looks(turn, announcement, adapter)
+
+
 @on_draft(router, "announce.discard")
 def discard(turn: Turn, announcement: Announcement) -> None:
     number = str(announcement.number)
     writing.discard(turn.db, announcement)
     turn.done()
     turn.replace(T("Announcement {number} is discarded. Nobody has got it.", number=number))
+
+
+@router.every(minutes=60)
+def forget_drafts(turn: Turn) -> None:
+    """What nobody has looked at for long is discarded; who began it gets its words back."""
+    for announcement in writing.left_alone(turn.db, turn.now - KEEP_DRAFTS):
+        texts = [Verbatim(one.text) for one in writing.wordings(turn.db, announcement.number).values()]
+        number, days, chat = str(announcement.number), KEEP_DRAFTS.days, announcement.chat_id
+        writing.discard(turn.db, announcement)
+        if chat is not None:
+            told = T(
+                "Nobody has looked at the draft of announcement {number} for {n} days, so it is discarded. It said:",
+                number=number,
+                n=days,
+            )
+            turn.tell(chat, Lines([told, *texts], "\n\n"))

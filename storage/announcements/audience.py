@@ -88,8 +88,8 @@ def fix_some(session: Session, announcement: Announcement, adapters: Collection[
     return upto >= announcement.until
 
 
-_COLUMNS = ["announcement_id", "chat_id", "person_id", "adapter", "state", "version"]
-_NEW = (literal(WAITING), literal(0))
+_COLUMNS = ["announcement_id", "chat_id", "person_id", "adapter", "state", "version", "gathered"]
+_NEW = (literal(WAITING), literal(0), false())
 
 
 def _into(connection: Any, chosen: Any) -> int:

@@ -5,11 +5,24 @@ each version of the announcement, so sending, correcting and recalling are the s
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Index, Select, UniqueConstraint, and_, bindparam, case, exists, false, func, or_, select, update
+from sqlalchemy import (
+    Index,
+    UniqueConstraint,
+    and_,
+    bindparam,
+    case,
+    exists,
+    false,
+    func,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlmodel import Field, Session, SQLModel, col
 
 from storage.announcements.subscribing import QuietHours, Subscription
@@ -39,13 +52,16 @@ class Delivery(SQLModel, table=True):
     """One recipient's copy of an announcement; ``person_id`` is ``None`` for a room.
 
     ``version`` is the version of the announcement for which this copy has been seen to; 0 before the first.
+    ``gathered`` tells that it stands in one message with copies of other announcements, a digest.
     """
 
     __table_args__ = (
         UniqueConstraint("chat_id", "announcement_id"),
         Index("ix_delivery_version", "announcement_id", "adapter", "version", "id"),
-        Index("ix_delivery_in_outbox", "adapter", "announcement_id", **partial(IN_OUTBOX)),
+        Index("ix_delivery_in_outbox", "announcement_id", "adapter", **partial(IN_OUTBOX)),
         Index("ix_delivery_held", "announcement_id", "due_at", **partial("state = 'held'")),
+        Index("ix_delivery_held_for", "chat_id", **partial("state = 'held'")),
+        Index("ix_delivery_gathered", "outbox_id", **partial("gathered")),
         {"sqlite_autoincrement": True},
     )
 
@@ -59,16 +75,24 @@ class Delivery(SQLModel, table=True):
     outbox_id: int | None = None
     due_at: datetime | None = None
     reason: str | None = None
+    gathered: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
 
 
 delivery_table = table_of(Delivery)
 _d = delivery_table.c
 
+# In these very words, or SQLite does not see that the partial indexes hold what is asked for.
+_IN_OUTBOX, _HELD = text(f"delivery.{IN_OUTBOX}"), text("delivery.state = 'held'")
+
 
 class Copy(NamedTuple):
-    """A recipient's copy that is to be seen to: where it stands, and what its reader wishes."""
+    """A recipient's copy that is to be seen to: where it stands, and what its reader wishes.
+
+    ``queued_at`` is when it was wanted so last, which is when it was sent unless it was ``revised`` since.
+    """
 
     id: int
+    announcement_id: int
     state: str
     chat_id: int
     thread: str | None
@@ -81,6 +105,9 @@ class Copy(NamedTuple):
     quiet_to: int | None
     often: str | None
     queued_at: datetime | None
+    revised: bool
+    due_at: datetime | None
+    gathered: bool
 
 
 class Change(NamedTuple):
@@ -93,42 +120,72 @@ class Change(NamedTuple):
     outbox_id: int | None = None
     due_at: datetime | None = None
     reason: str | None = None
+    gathered: bool = False
 
 
 def portion(session: Session, announcement: Announcement, adapter: str, most: int, now: datetime) -> list[Copy]:
     """The next copies on one messenger that are to be seen to: of an older version, or put off till now."""
     mine = and_(_d.announcement_id == announcement.id, _d.adapter == adapter)
     older = and_(mine, _d.version < announcement.version)
-    found = list(session.execute(_copies(announcement.topic).where(older).order_by(_d.version, _d.id).limit(most)))
+    found = list(session.execute(_COPIES.where(older).order_by(_d.version, _d.id).limit(most)))
     if len(found) < most:
-        put_off = and_(mine, _d.state == HELD, _d.due_at <= now, _d.version == announcement.version)
-        found += session.execute(_copies(announcement.topic).where(put_off).limit(most - len(found)))
+        put_off = and_(mine, _HELD, _d.due_at <= now, _d.version == announcement.version)
+        found += session.execute(_COPIES.where(put_off).limit(most - len(found)))
     return [Copy(*row) for row in found]
 
 
-def _copies(topic: str) -> Select[Any]:
-    return (
-        select(
-            _d.id,
-            _d.state,
-            _d.chat_id,
-            chat_table.c.thread,
-            chat_table.c.locale,
-            chat_table.c.active,
-            _d.person_id.is_(None),
-            _d.outbox_id,
-            func.coalesce(col(Person.stopped_at).is_not(None), false()),
-            col(QuietHours.begin),
-            col(QuietHours.end),
-            col(Subscription.often),
-            outbox_table.c.queued_at,
-        )
-        .join(chat_table, chat_table.c.id == _d.chat_id)
-        .outerjoin(outbox_table, outbox_table.c.id == _d.outbox_id)
-        .outerjoin(Person, col(Person.id) == _d.person_id)
-        .outerjoin(QuietHours, col(QuietHours.person_id) == _d.person_id)
-        .outerjoin(Subscription, and_(col(Subscription.person_id) == _d.person_id, col(Subscription.topic) == topic))
+def due_with(session: Session, announcement: Announcement, chats: Sequence[int], now: datetime) -> list[Copy]:
+    """What else is put off till now in these chats: copies, without a file, of others that are on their way."""
+    others = and_(_d.chat_id.in_(chats), _HELD, _d.due_at <= now, _d.announcement_id != announcement.id)
+    going = and_(
+        col(Announcement.status) == Status.SENDING,
+        col(Announcement.paused).is_(False),
+        col(Announcement.file).is_(None),
     )
+    return [Copy(*row) for row in session.execute(_COPIES.where(others, going).order_by(_d.announcement_id))]
+
+
+def gathered(session: Session, rows: Sequence[int]) -> dict[int, list[int]]:
+    """The numbers of the announcements that these messages (rows of the outbox) gather, as far as they stand there."""
+    found: dict[int, list[int]] = {row: [] for row in rows}
+    query = select(_d.outbox_id, _d.announcement_id).where(
+        _d.outbox_id.in_(rows), text("delivery.gathered"), _d.state.in_([QUEUED, DELIVERED])
+    )
+    for row, number in session.execute(query.order_by(_d.announcement_id)):
+        found[row].append(number)
+    return found
+
+
+_COPIES = (
+    select(
+        _d.id,
+        _d.announcement_id,
+        _d.state,
+        _d.chat_id,
+        chat_table.c.thread,
+        chat_table.c.locale,
+        chat_table.c.active,
+        _d.person_id.is_(None),
+        _d.outbox_id,
+        func.coalesce(col(Person.stopped_at).is_not(None), false()),
+        col(QuietHours.begin),
+        col(QuietHours.end),
+        col(Subscription.often),
+        outbox_table.c.queued_at,
+        func.coalesce(outbox_table.c.version > 1, false()),
+        _d.due_at,
+        _d.gathered,
+    )
+    .join(Announcement, col(Announcement.id) == _d.announcement_id)
+    .join(chat_table, chat_table.c.id == _d.chat_id)
+    .outerjoin(outbox_table, outbox_table.c.id == _d.outbox_id)
+    .outerjoin(Person, col(Person.id) == _d.person_id)
+    .outerjoin(QuietHours, col(QuietHours.person_id) == _d.person_id)
+    .outerjoin(
+        Subscription,
+        and_(col(Subscription.person_id) == _d.person_id, col(Subscription.topic) == col(Announcement.topic)),
+    )
+)
 
 
 def move(session: Session, number: int, adapters: Iterable[str]) -> bool:
@@ -157,6 +214,7 @@ _CHANGE = (
         outbox_id=bindparam("b_outbox"),
         due_at=bindparam("b_due"),
         reason=func.coalesce(bindparam("b_reason"), _d.reason),
+        gathered=bindparam("b_gathered"),
     )
 )
 
@@ -175,6 +233,7 @@ def note(session: Session, announcement: Announcement, changes: Sequence[Change]
                 "b_outbox": change.outbox_id,
                 "b_due": change.due_at,
                 "b_reason": change.reason,
+                "b_gathered": change.gathered,
             }
             for change in changes
         ],
@@ -201,20 +260,21 @@ def settle(session: Session, announcement: Announcement, most: int = 2000) -> in
             outbox_table.c.external,
             outbox_table.c.error,
             chat_table.c.active,
+            _d.gathered,
         )
         .join(chat_table, chat_table.c.id == _d.chat_id)
         .outerjoin(outbox_table, outbox_table.c.id == _d.outbox_id)
         .where(
             _d.announcement_id == announcement.id,
-            _d.state.in_([QUEUED, LEAVING]),
+            _IN_OUTBOX,
             or_(outbox_table.c.state != PENDING, outbox_table.c.id.is_(None)),
         )
         .limit(most)
     )
     changes = []
-    for number, was, version, row, state, external, error, active in session.execute(query).all():
+    for number, was, version, row, state, external, error, active, gathered in session.execute(query).all():
         became, reason = _outcome(was, state, external, error, active)
-        changes.append(Change(number, was, became, version, row, None, reason))
+        changes.append(Change(number, was, became, version, row, None, reason, gathered))
     note(session, announcement, changes)
     return len(changes)
 
@@ -243,7 +303,9 @@ def let_go(session: Session, person_id: int) -> None:
 
 
 class Work(NamedTuple):
-    """What is still open: copies to be seen to now, copies in the outbox, and when the next one put off is due."""
+    """What is still open: whether copies are to be seen to, how many are in the outbox, and when the next one put off
+    is due.
+    """
 
     unseen: bool
     in_outbox: int
@@ -253,15 +315,31 @@ class Work(NamedTuple):
 def work(session: Session, announcement: Announcement) -> Work:
     """What is still to be done about an announcement."""
     mine = _d.announcement_id == announcement.id
-    unseen = session.execute(select(_d.id).where(mine, _d.version < announcement.version).limit(1)).first()
-    in_outbox = session.execute(select(func.count()).where(mine, _d.state.in_([QUEUED, LEAVING]))).scalar_one()
-    held = session.execute(select(func.min(_d.due_at)).where(mine, _d.state == HELD)).scalar_one()
-    return Work(unseen is not None, in_outbox, held)
+    in_outbox = session.execute(select(func.count()).where(mine, _IN_OUTBOX)).scalar_one()
+    held = session.execute(select(func.min(_d.due_at)).where(mine, _HELD)).scalar_one()
+    unseen = (select(_d.id).where(*older).limit(1) for older in _unseen(session, announcement))
+    return Work(any(session.execute(query).first() for query in unseen), in_outbox, held)
+
+
+def left(session: Session, announcement: Announcement) -> int:
+    """How many copies are not yet what the announcement says now: unsent, put off, on their way, or in older words."""
+    mine = _d.announcement_id == announcement.id
+    seen = _d.version == announcement.version
+    open_still = [(mine, seen, _IN_OUTBOX), (mine, seen, _HELD), *_unseen(session, announcement)]
+    return sum(int(session.execute(select(func.count(_d.id)).where(*which)).scalar_one()) for which in open_still)
+
+
+def _unseen(session: Session, announcement: Announcement) -> Iterator[tuple[Any, ...]]:
+    """The copies to be seen to, messenger by messenger: without naming one, all copies would be gone through."""
+    mine, last = _d.announcement_id == announcement.id, ""
+    while adapter := session.execute(select(func.min(_d.adapter)).where(mine, _d.adapter > last)).scalar_one():
+        last = adapter
+        yield mine, _d.adapter == adapter, _d.version < announcement.version
 
 
 def in_outbox(session: Session, adapter: str) -> int:
     """How many copies of all announcements wait in the outbox of one messenger."""
-    query = select(func.count()).where(_d.adapter == adapter, _d.state.in_([QUEUED, LEAVING]))
+    query = select(func.count()).where(_d.adapter == adapter, _IN_OUTBOX)
     return int(session.execute(query).scalar_one())
 
 

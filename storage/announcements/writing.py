@@ -38,17 +38,20 @@ UNSENT = (Status.DRAFT, Status.CONSENT)
 class Announcement(SQLModel, table=True):
     """Something the lab writes to many; its id is the number people call it by.
 
+    ``author_id`` is who has begun it, and from then on who has sent it, in the chat where they are told about it.
     ``locale`` is the language that those get for whose own there is no wording. ``topic`` is what its readers can
     turn off. ``links`` are buttons, a JSON list of label and address; ``file`` is a picture or file somebody sent, a
-    JSON list of messenger, id, name, media type and size; ``attached`` names a thing that goes with it ("idea:42").
+    JSON list of messenger, id, name, media type and size; ``attached`` names a thing that goes with it ("idea:42"), and
+    ``attached_as`` is what its copies say of that, as far as its author knows (``None``: not sent yet).
     ``version`` counts what its copies shall look like; ``consent`` asks a second organiser, who is ``second_id``.
 
     ``starts_at`` is when it shall begin (``None``: at once), ``step_at`` when something is to be done about it next
     (``None``: nothing). ``by_day`` leaves the night out. ``reached`` and ``until`` are how far, and up to which person,
     the audience is fixed. The counts are those of the ledger, kept in the transaction that changes it.
-    ``begun_at`` and ``begun_from`` (how many were over then) tell the rate; ``moved_at`` is when a copy was last
-    over, ``stalled`` whether its author has been told that nothing goes on, ``told_at`` when they were last told
-    how far it is, ``warned`` whether they have been asked what to do about refusals.
+    ``begun_at`` and ``begun_from`` (how many were seen to then) tell the rate; ``moved_at`` is when a copy was last
+    over, ``stalled`` whether its author has been told that nothing goes on, ``stood_from`` and ``stood_until`` when it
+    last stood still for some time, ``told_at`` when they were last told how far it is, ``warned`` whether they have
+    been asked what to do about refusals. ``looked_at`` is when somebody last had a draft before them.
     """
 
     __table_args__ = (
@@ -69,6 +72,7 @@ class Announcement(SQLModel, table=True):
     links: str = "[]"
     file: str | None = None
     attached: str | None = None
+    attached_as: str | None = None
     version: int = 1
     by_day: bool = False
     starts_at: datetime | None = None
@@ -84,8 +88,11 @@ class Announcement(SQLModel, table=True):
     begun_from: int = 0
     moved_at: datetime | None = None
     stalled: bool = False
+    stood_from: datetime | None = None
+    stood_until: datetime | None = None
     told_at: datetime | None = None
     warned: bool = False
+    looked_at: datetime | None = None
     created_at: datetime
 
     @property
@@ -145,18 +152,6 @@ def word(session: Session, announcement: Announcement, locale: str, text: str, h
     change(session, announcement)
 
 
-def unword(session: Session, announcement: Announcement, locale: str) -> None:
-    """Drop a language; the last one stays."""
-    kept = [other for other in wordings(session, announcement.number) if other != locale]
-    if kept:
-        session.execute(
-            delete(Wording).where(col(Wording.announcement_id) == announcement.number, col(Wording.locale) == locale)
-        )
-        announcement.locale = announcement.locale if announcement.locale in kept else kept[0]
-        announcement.version += 1
-        change(session, announcement)
-
-
 def wordings(session: Session, number: int) -> dict[str, Wording]:
     """Its wordings by language."""
     query = select(Wording).where(Wording.announcement_id == number).order_by(col(Wording.locale))
@@ -174,6 +169,13 @@ def discard(session: Session, announcement: Announcement) -> None:
     session.execute(delete(Wording).where(col(Wording.announcement_id) == announcement.number))
     session.delete(announcement)
     session.flush()
+
+
+def left_alone(session: Session, before: datetime, most: int = 20) -> Sequence[Announcement]:
+    """Drafts that nobody has looked at since then."""
+    since = func.coalesce(col(Announcement.looked_at), col(Announcement.created_at))
+    query = select(Announcement).where(col(Announcement.status).in_(UNSENT), since < before)
+    return session.exec(query.order_by(col(Announcement.id)).limit(most).with_for_update()).all()
 
 
 def send(session: Session, announcement: Announcement, second_id: int | None, now: datetime) -> bool:
@@ -214,6 +216,22 @@ def due(session: Session, now: datetime, most: int = 20) -> Sequence[Announcemen
 def newest(session: Session, most: int) -> Sequence[Announcement]:
     """The newest announcements."""
     return session.exec(select(Announcement).order_by(col(Announcement.id).desc()).limit(most)).all()
+
+
+def under_way(session: Session, most: int) -> Sequence[Announcement]:
+    """The newest announcements about which something is still to be done, and those that are paused."""
+    moving = col(Announcement.step_at).is_not(None) | col(Announcement.paused)
+    return session.exec(select(Announcement).where(moving).order_by(col(Announcement.id).desc()).limit(most)).all()
+
+
+def with_things(session: Session, since: datetime) -> Sequence[Announcement]:
+    """The announcements begun since then whose copies say something of a thing that goes along."""
+    query = select(Announcement).where(
+        col(Announcement.attached_as).is_not(None),
+        col(Announcement.created_at) >= since,
+        col(Announcement.status).in_([Status.SENDING, Status.DONE, Status.STOPPED]),
+    )
+    return session.exec(query.order_by(col(Announcement.id)).with_for_update()).all()
 
 
 class AnnouncementLine(NamedTuple):

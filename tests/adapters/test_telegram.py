@@ -37,7 +37,8 @@ from bot.types import (
     Unreadable,
     Update,
 )
-from tests.adapters.telegram_server import TOKEN, TelegramServer
+from handlers.announcements.markdown import formatted
+from tests.adapters.telegram_server import TOKEN, TelegramServer, parse_html
 
 ME = Account(110201543, "labbot_test_bot")
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -126,6 +127,51 @@ def test_a_private_message_tells_who_where_when_and_what() -> None:
 def test_a_command_is_its_bare_name_and_what_follows(text: str, length: int, command: str, rest: str) -> None:
     update = said(message(text, entities=[entity("bot_command", 0, length)]))
     assert (update.command, update.text) == (command, rest)
+
+
+def faces(text: str, marks: list[Any]) -> list[set[tuple[str, str]]]:
+    """How each sign looks; a mark that goes on over a line's end is the same as two."""
+    return [
+        {
+            (mark["type"], mark.get("url", ""))
+            for mark in marks
+            if mark["offset"] <= place < mark["offset"] + mark["length"]
+        }
+        for place, sign in enumerate(text)
+        if not sign.isspace()
+    ]
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "Come on <b>Friday</b> &amp; <i>Saturday</i>",
+        "🌳 <b>all of it, <i>this most</i></b>",
+        "<b>two\nlines</b>\n\nand <b>two\n\nblocks</b>",
+        "<s>struck</s> <u>lined</u> a_b_c 1 &lt; 2",
+        'see <a href="https://example.org/?a=1&amp;b=2">the page</a>',
+        "type <code>**x** `y`</code>",
+        "before\n\n<pre>a = *b*\n```\nc</pre>\n\nafter",
+        "<blockquote>said\n\nby <b>her</b></blockquote>\n\nafter",
+    ],
+)
+def test_formatting_that_the_apps_keep_beside_the_words_is_typed_again(html: str) -> None:
+    text, marks = parse_html(html)
+    written = said(message(text, entities=marks))
+    assert written.text == text
+    shown, again = parse_html(formatted(written.marked))
+    assert (shown, faces(shown, again)) == (text, faces(text, marks))
+    ahead = [{**mark, "offset": mark["offset"] + 10} for mark in marks]
+    command = said(message(f"/announce {text}", entities=[entity("bot_command", 0, 9), *ahead]))
+    assert (command.text, formatted(command.marked)) == (text, formatted(written.marked))
+    answered = said({**message("/announce", entities=[entity("bot_command", 0, 9)]), "reply_to_message": message(text)})
+    assert (answered.quoted, answered.marked) == (text, "")
+
+
+def test_a_command_that_stands_in_what_is_marked_takes_no_mark_away() -> None:
+    marks = [entity("bold", 0, 17), entity("bot_command", 0, 9)]
+    assert said(message("/announce Friday!", entities=marks)).marked == "<b>Friday!</b>"
+    assert said(message("/announce Friday!", entities=[entity("bold", 0, 9), *marks[1:]])).marked == ""
 
 
 def test_a_command_for_another_bot_is_nothing_to_us() -> None:

@@ -130,6 +130,40 @@ async def test_how_slow_an_answer_can_be_is_forgotten_by_time_however_many_come_
 
 
 @pytest.mark.asyncio
+async def test_a_stall_of_everything_makes_it_no_more_patient_and_gives_up_nothing_when_it_ends() -> None:
+    line = Line(least=1)
+    await line.begins(10)
+    line.now += 40
+    await line.answers_to(*range(9, -1, -1))  # in whatever order
+    assert line.lost() == []
+    assert line.loss.patience == TWICE * 1  # what is left of the silence
+    await line.begins(OVERTAKEN)
+    for call in range(10 + OVERTAKEN, 20 + OVERTAKEN):
+        await line.begins()
+        line.now += 0.5
+        await line.answers_to(call)
+    await line.answers_to(10)  # others were answered all the time: this one is slow itself
+    assert line.loss.patience == TWICE * 5
+
+
+@pytest.mark.asyncio
+async def test_a_pause_in_which_nothing_is_asked_is_no_stall() -> None:
+    line = Line(least=1)
+    await line.begins()
+    await line.answers_to(0)
+    line.now += 3600
+    await line.begins(OVERTAKEN + 1)
+    line.now += 5
+    await line.answers_to(4, 3)
+    await line.begins(OVERTAKEN)
+    line.now += 0.5
+    await line.answers_to(5, 6, 7)
+    line.now += 5
+    await line.answers_to(1)
+    assert line.loss.patience == TWICE * 6.5  # without the four seconds in which all waited
+
+
+@pytest.mark.asyncio
 async def test_to_what_is_given_up_it_listens_on_only_so_often() -> None:
     line = Line()
     await line.begins(2 * LISTENED)

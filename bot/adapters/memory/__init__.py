@@ -139,6 +139,7 @@ class Memory:
         reply_to: str | None = None,
         files: Sequence[tuple[str, bytes]] = (),
         anonymous: bool = False,
+        marked: str = "",
     ) -> str:
         """Write a message; ``/x`` is a command, ``@bot`` names the bot. Returns the message's id."""
         message = f"{next(self._ids)}"
@@ -159,6 +160,7 @@ class Memory:
                 files=tuple(sent),
                 mentioned=mentioned,
                 quoted=next((seen.html for seen in self.chats[chat.id].messages if seen.id == reply_to), ""),
+                marked=marked,
             )
         )
         return message

@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Coroutine
+from itertools import islice
 from typing import Any
 
 Exchange = Callable[[Callable[[], None]], Coroutine[Any, Any, bytes]]
@@ -28,11 +29,12 @@ LISTENED = 32
 
 
 class _Call:
-    __slots__ = ("begun", "deadline", "overtaken", "turn")
+    __slots__ = ("begun", "deadline", "overtaken", "stood", "turn")
 
     def __init__(self, deadline: asyncio.Timeout) -> None:
         self.turn = 0
         self.begun = 0.0
+        self.stood = 0.0
         self.deadline = deadline
         self.overtaken = 0
 
@@ -41,7 +43,8 @@ class Loss:
     """Tells lost answers from late ones, after the loss detection of TCP (RACK, RFC 8985).
 
     A call is lost when several that were written after it have been answered and it takes far longer than any of late.
-    While a whole server stalls, nothing overtakes: then nothing is given up, and so nothing is said twice.
+    While a whole server stalls, nothing overtakes: then nothing is given up, and so nothing is said twice. Such a
+    silence of everything says nothing of single calls: it does not count as time that they took.
     """
 
     def __init__(self, least: float = LEAST, clock: Callable[[], float] = time.monotonic) -> None:
@@ -51,6 +54,8 @@ class Loss:
         self._written = 0
         self._slowest = 0.0
         self._slowest_at = 0.0
+        self._heard = 0.0
+        self._stood = 0.0
         self._listening: set[asyncio.Task[Any]] = set()
 
     @property
@@ -69,7 +74,7 @@ class Loss:
 
         def written() -> None:
             self._written += 1
-            call.turn, call.begun = self._written, self._clock()
+            call.turn, call.begun, call.stood = self._written, self._clock(), self._stood
             self._open[call.turn] = call
 
         task = asyncio.create_task(exchange(written))
@@ -86,6 +91,7 @@ class Loss:
         finally:
             self._open.pop(call.turn, None)
         answer = task.result()
+        self._break_silence()
         self._answered(call)
         self._overtake(call.turn)
         return answer
@@ -95,10 +101,19 @@ class Loss:
         for task in self._listening:
             task.cancel()
 
+    def _break_silence(self) -> None:
+        """An answer: for how long was there none, though several more calls than this one waited?"""
+        now = self._clock()
+        waits = next(islice(self._open.values(), OVERTAKEN - 1, None), None)
+        if waits is not None:
+            self._stood += max(0.0, now - max(self._heard, waits.begun) - self._least)
+        self._heard = now
+
     def _answered(self, call: _Call) -> None:
         now = self._clock()
-        if TWICE * (now - call.begun) > self.patience:
-            self._slowest, self._slowest_at = now - call.begun, now
+        took = now - call.begun - (self._stood - call.stood)
+        if TWICE * took > self.patience:
+            self._slowest, self._slowest_at = took, now
 
     def _overtake(self, turn: int) -> None:
         for other, call in self._open.items():
@@ -106,7 +121,7 @@ class Loss:
                 break
             call.overtaken += 1
             if call.overtaken == OVERTAKEN:
-                call.deadline.reschedule(call.begun + self.patience)
+                call.deadline.reschedule(call.begun + (self._stood - call.stood) + self.patience)
 
     def _listen(self, task: asyncio.Task[bytes], call: _Call) -> None:
         if len(self._listening) >= LISTENED:

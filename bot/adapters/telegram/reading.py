@@ -8,6 +8,7 @@ from typing import Any
 
 import telegram
 
+from bot.adapters.telegram.formatting import typed
 from bot.types import Actor, ChatRef, Edited, File, Joined, Left, MessageRef, Moved, Pressed, Said, Update
 
 ADAPTER = "telegram"
@@ -34,6 +35,7 @@ class Words:
     text: str
     command: str | None = None
     mentioned: bool = False
+    marked: str = ""
 
 
 def read(update: telegram.Update, me: Account, now: datetime) -> Update | None:
@@ -80,6 +82,7 @@ def _said(key: str, message: telegram.Message, me: Account) -> Said | Moved | No
         files,
         words.mentioned,
         _quoted(message),
+        words.marked,
         title=title,
     )
 
@@ -87,7 +90,16 @@ def _said(key: str, message: telegram.Message, me: Account) -> Said | Moved | No
 def _quoted(message: telegram.Message) -> str:
     """The text of the message this one answers."""
     answered = message.reply_to_message
-    return "" if answered is None else answered.text or answered.caption or ""
+    if answered is None:
+        return ""
+    text, entities = _written(answered)
+    return clean(typed(text, entities) or text)
+
+
+def _written(message: telegram.Message) -> tuple[str, Sequence[telegram.MessageEntity]]:
+    """The text of a message, or what stands beside its file, and what is marked in it."""
+    text = message.text if message.text is not None else message.caption or ""
+    return text, message.entities or message.caption_entities
 
 
 def _edited(key: str, message: telegram.Message, me: Account) -> Edited | None:
@@ -198,8 +210,7 @@ def _reply_to(message: telegram.Message, chat: ChatRef) -> MessageRef | None:
 
 def _words(message: telegram.Message, me: Account, private: bool) -> Words | None:
     """What the message says; ``None`` when it is a command for another bot."""
-    text = message.text if message.text is not None else message.caption or ""
-    entities: Sequence[telegram.MessageEntity] = message.entities or message.caption_entities
+    text, entities = _written(message)
     mentioned = False
     for entity in entities:
         if entity.type == "bot_command" and entity.offset == 0:
@@ -207,7 +218,8 @@ def _words(message: telegram.Message, me: Account, private: bool) -> Words | Non
             if owner and owner.lower() != me.username.lower():
                 return None
             rest = clean(_after(text, entity)).strip()
-            return Words(rest, clean(name.lower()), mentioned=bool(owner) and not private)
+            marked = clean(typed(text, entities, entity.length)).strip()
+            return Words(rest, clean(name.lower()), bool(owner) and not private, marked)
     if not private:
         for entity in entities:
             if _names(entity, text, me):
@@ -215,7 +227,7 @@ def _words(message: telegram.Message, me: Account, private: bool) -> Words | Non
                 if entity.offset == 0:
                     text = _after(text, entity).lstrip(" \n\t,:")
                 break
-    return Words(clean(text), mentioned=mentioned)
+    return Words(clean(text), mentioned=mentioned, marked=clean(typed(text, entities)))
 
 
 def _names(entity: telegram.MessageEntity, text: str, me: Account) -> bool:
