@@ -464,3 +464,29 @@ async def test_five_hundred_dates_are_taken_over_at_once(lab: Community) -> None
     states = await lab.read(lambda session: session.exec(select(Event.status)).all())
     assert states == [Status.PUBLISHED] * 500
     assert len(await lab.read(lambda session: session.exec(select(Series)).all())) == 4
+
+
+async def test_drafts_of_a_series_go_without_what_of_it_is_published(lab: Community) -> None:
+    olga, anna = await lab.organiser("olga"), lab.person("anna")
+    await takes(olga, calendar(walk("RRULE:FREQ=WEEKLY;COUNT=2")))
+    await comes(anna, "1")
+    longer = calendar(walk("RRULE:FREQ=WEEKLY;COUNT=4\nSEQUENCE:1"))
+    for choice in ("Discard the draft", "Publish"):
+        await takes(olga, longer, "Keep as a draft")
+        numbers = await lab.read(lambda session: session.exec(select(Event.id).where(Event.status == "draft")).all())
+        assert len(numbers) == 2
+        await olga.says(f"/events {numbers[0]}")
+        await olga.presses("Organise")
+        await olga.presses("Change: Smallest number")
+        await olga.presses("This one and all that follow")
+        await olga.says("3")
+        await olga.presses("Organise")
+        await olga.presses(choice)
+        said = olga.sees
+    assert await lab.read(planned) == [
+        "Walk 12-05T18:00 120 published",
+        "Walk 12-12T18:00 120 published",
+        "Walk 12-19T18:00 120 published",
+        "Walk 12-26T18:00 120 published",
+    ]
+    assert said.startswith(f"Published under the number #{numbers[0]}.")

@@ -399,7 +399,7 @@ def publish_draft(turn: Turn, number: str) -> None:
     elif found.starts_at <= turn.now:
         turn.toast(T("That is over already. When is it?"))
     else:
-        go_out(turn, planning.concerned(turn.db, found, planning.Reach.ALL, turn.now))
+        go_out(turn, planning.drafts_with(turn.db, found, turn.now))
 
 
 def go_out(turn: Turn, events: Sequence[Event]) -> None:
