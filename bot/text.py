@@ -86,8 +86,9 @@ class Catalogue:
         if span.short:
             return f"{format_skeleton('MMMEd', starts, locale=self._babel)}, {hour}"
         until = format_time(ends, "short", tzinfo=span.zone, locale=self._babel)
-        if (ends - starts).days:
-            until = f"{format_date(ends, 'medium', locale=self._babel)}, {until}"
+        if ends.date() > starts.date() and ends - starts > timedelta(hours=12):  # else it goes on into the night
+            until = f" {format_date(ends, 'full', locale=self._babel)}, {until}"
+            hour += " "
         return f"{format_date(starts, 'full', locale=self._babel)}, {hour}–{until}"
 
     def _days(self, first: date, last: date, short: bool) -> str:

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, time, timedelta
 from typing import Any
 
 from bot.turn import Turn
-from bot.types import Choice, T, Text
-from handlers.events import when
+from bot.types import Choice, Span, T, Text
+from handlers.events import days, when
 from storage.events import moments
 from storage.events.tables import LONGEST_FACT, LONGEST_PLACE, LONGEST_TEXT, LONGEST_TITLE, MOST_PLACES
 
@@ -16,7 +17,7 @@ from storage.events.tables import LONGEST_FACT, LONGEST_PLACE, LONGEST_TEXT, LON
 class Wrong(Exception):
     """An answer that cannot be taken; ``text`` says why, and how to do better.
 
-    ``day`` are words that name a day and no hour: with the hour alone as the next answer they make a time.
+    ``day`` are words that name a day and no hour, or an hour and no day: with the next answer they make a time.
     """
 
     def __init__(self, text: Text, day: str | None = None) -> None:
@@ -52,7 +53,7 @@ HINT = T("Write it like this: 5.12. 18:00–21:00, or: next Friday 18:00")
 
 
 def understood(turn: Turn, words: str, *, once: bool = False) -> when.Meant:
-    """The time that words mean, ``once`` without a rule; the day may be in the answer before. Raises ``Wrong``."""
+    """The time that words mean, ``once`` without a rule; day or hour may be in the answer before. Raises ``Wrong``."""
     try:
         meant = meaning(turn, words)
         if meant.rule is not None and once:
@@ -67,29 +68,45 @@ def understood(turn: Turn, words: str, *, once: bool = False) -> when.Meant:
         raise Wrong(T("“{words}” has an hour that no day has. {hint}", words=words[:60], hint=HINT)) from None
     except when.EndsEarlier:
         raise Wrong(T("It would end before it begins: “{words}”. When is it?", words=words[:60])) from None
-    except when.TooFar:
+    except when.TooLong:
+        raise Wrong(
+            T("That lasts longer than a month. What comes again is a series, like this: every Tuesday 18:00, 10 times")
+        ) from None
+    except days.TooFar:
         raise Wrong(T("That is more than three years away. Please write an earlier day.")) from None
     except moments.Endless:
         raise Wrong(
             T("A series needs an end, within three years. Add it like this: 10 times, or: until 30.6.2027")
         ) from None
-    except (when.Unclear, ValueError):
+    except days.OtherWeekday as other:
+        day = datetime.combine(other.day, time(), turn.words.zone)
+        date = Span(day, day + timedelta(days=1), turn.words.zone)
+        raise Wrong(T("The date is another day of the week: {date}. Which do you mean?", date=date)) from None
+    except when.NoDay:
+        raise Wrong(T("And on which day? For example: next Friday"), words[: when.LONGEST]) from None
+    except (days.Unclear, ValueError):
         raise Wrong(T("I cannot read “{words}” as a time. {hint}", words=words[:60], hint=HINT)) from None
-    if meant.rule is None and moments.is_skipped(meant.wall, turn.words.zone):
+    zone = turn.words.zone
+    if meant.rule is not None:
+        return meant
+    if moments.is_skipped(meant.wall, zone):
         raise Wrong(T("That night the clock is put forward: there is no such hour. When is it?"))
-    return meant
+    ends = moments.instant(meant.wall + timedelta(minutes=meant.minutes), zone)
+    lasts = int((ends - moments.instant(meant.wall, zone)) / timedelta(minutes=1))
+    return replace(meant, minutes=max(1, lasts))  # the end that was said, also where the clocks change in between
 
 
 def meaning(turn: Turn, words: str, usual: int = when.USUAL_MINUTES) -> when.Meant:
-    """What words mean, as ``when.understand`` says; the hour alone means the day that was named before."""
-    now, day = local_now(turn), turn.data.get("day")
+    """What words mean, as ``when.understand`` says; with what was said before, when that lacked its day or hour."""
+    now, before = local_now(turn), turn.data.get("day")
     try:
         return when.understand(words, now, usual)
-    except when.Unclear:
-        if not isinstance(day, str):
-            raise
-        hour = f"{words} Uhr" if words[-1:].isdigit() else words
-        return when.understand(f"{day} {hour}", now, usual)
+    except (days.Unclear, when.NoHour):
+        if isinstance(before, str):
+            for together in (f"{before} um {words}", f"{before} {words}", f"{before} {words} Uhr"):
+                with suppress(days.Unclear, when.NoHour):
+                    return when.understand(together, now, usual)
+        raise
 
 
 def _when(turn: Turn, words: str) -> Mapping[str, Any]:

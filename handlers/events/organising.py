@@ -125,7 +125,8 @@ def begin(turn: Turn, number: str, what: str, reach: str) -> None:
     elif what == "access":
         _ask_access(turn, event, reach)
     elif what == "move":
-        turn.ask(Lines([span(event), T("When is it to be?")]), CANCEL, step="event.moved", data=data)
+        on = {"day": event.wall[:10]}  # whoever names an hour alone means the same day
+        turn.ask(Lines([span(event), T("When is it to be?")]), CANCEL, step="event.moved", data=data | on)
     elif what in FACTS:
         fact = FACTS[what]
         choices = [Choice(T("Leave it out"), "event.without", (number, what, reach))] if fact.optional else []
@@ -234,7 +235,7 @@ def moved(turn: Turn, words: str) -> None:
     try:
         meant = understood(turn, words, once=True)
     except Wrong as wrong:
-        turn.ask(wrong.text, CANCEL, step="event.moved", data={**data, "day": wrong.day})
+        turn.ask(wrong.text, CANCEL, step="event.moved", data={**data, "day": wrong.day or data.get("day")})
         return
     minutes = meant.minutes if _has_end(turn, words) else event.minutes
     starts = moments.instant(meant.wall, event.clock)
@@ -248,7 +249,7 @@ def moved(turn: Turn, words: str) -> None:
         Choice(T("No, another time"), "event.begin", (asked["event"], "move", asked["reach"])),
         CANCEL,
         step="event.moved",  # whoever writes instead of pressing means another time
-        data=asked | {"wall": meant.wall.isoformat(), "minutes": minutes},
+        data=asked | {"wall": meant.wall.isoformat(), "minutes": minutes, "day": str(meant.wall.date())},
     )
 
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from bot.types import T, Text
-from handlers.events.when import FURTHEST, USUAL_MINUTES
+from handlers.events.days import FURTHEST
+from handlers.events.when import USUAL_MINUTES
 from storage.events import moments
 from storage.events.importing import Date, Entry
 from storage.events.moments import instant
