@@ -256,13 +256,18 @@ def discard(session: Session, event: Event) -> None:
         mine = select(Event).where(col(Event.series_id) == event.series_id).order_by(col(Event.id))
         events = list(session.execute(mine).scalars())
     drafts = [each for each in events if each.status == Status.DRAFT]
+    drop(session, drafts)
+    if event.series_id is not None and len(drafts) == len(events):
+        session.delete(session.get_one(Series, event.series_id))
+        session.flush()
+
+
+def drop(session: Session, drafts: Sequence[Event]) -> None:
+    """Forget these, of which nobody has heard."""
     reminding.erase(session, [draft.number for draft in drafts])
     for draft in drafts:
         session.delete(draft)
     session.flush()
-    if event.series_id is not None and len(drafts) == len(events):
-        session.delete(session.get_one(Series, event.series_id))
-        session.flush()
 
 
 def attendee(session: Session, person_id: int) -> Attendee:
