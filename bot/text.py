@@ -40,6 +40,10 @@ class Catalogue:
         """What this language calls another one."""
         return other._babel.get_display_name(self._babel) or other.locale
 
+    def languages(self) -> Iterator[tuple[str, str]]:
+        """Every language by its BCP 47 tag, and what this one calls it."""
+        return ((tag.replace("_", "-"), name) for tag, name in self._babel.languages.items())
+
     def gettext(self, msgid: str) -> str:
         return self._translations.gettext(msgid)
 
@@ -64,7 +68,7 @@ class Catalogue:
             case Span():
                 return said(self._span(text))
             case Language():
-                return said(Locale.parse(text.tag, sep="-").get_display_name(self._babel) or text.tag)
+                return said(self._babel.languages.get(text.tag.replace("-", "_")) or text.tag)
             case Lines():
                 return text.between.join([self._render(part, said) for part in text.parts])
             case _:
@@ -143,6 +147,15 @@ class Catalogues(Mapping[str, Catalogue]):
                     return known
             tag = tag.replace("_", "-").rpartition("-")[0]
         return self.default
+
+    def language(self, words: str) -> str | None:
+        """The BCP 47 tag of any language in the world, by its tag or its name in a language we speak."""
+        wanted = words.strip().casefold()
+        for catalogue in self._catalogues.values():
+            for tag, name in catalogue.languages():
+                if wanted in (tag.casefold(), name.casefold()):
+                    return tag
+        return None
 
     def meant(self, words: str) -> str | None:
         """The locale a person means by a tag or by a language's name in any language we speak."""

@@ -47,7 +47,10 @@ _WEEK_AFTER_NEXT = re.compile(
 )
 _IN_WEEKS = re.compile(rf"in\s+{_WEEKS}\s+{DAY}")
 _UNITS = re.compile(r"\d\s*(?:h|std|stunden?|hours?|hrs?|min\w*|sek\w*|sec\w*)\b")
-MONTH_NAME = r"(?:jan|feb|mär|mar|apr|mai|may|jun|jul|aug|sep|okt|oct|nov|dez|dec)[a-zä]*\.?"
+MONTH_NAME = (
+    r"(?:jan(?:uar|uary)?|jänner|feb(?:ruar|ruary)?|märz|mär|mar(?:ch)?|apr(?:il)?|mai|may|jun[ie]?|jul[iy]?|"
+    r"aug(?:ust)?|sept?(?:ember)?|o[kc]t(?:ober)?|nov(?:ember)?|de[zc](?:ember)?)\b\.?"
+)
 _MONTH_END = re.compile(rf"(?:ende\s+|end\s+of\s+)?(?P<month>{MONTH_NAME})(?:\s+(?P<year>\d{{4}}))?")
 DAYLIKE = re.compile(  # a first look, before dateparser is asked
     rf"\d{{1,2}}\.\s?\d|\d{{4}}-\d\d?-\d|\b{MONTH_NAME}|\b{ANY_DAY}|\b(?:heute|morgen|übermorgen|today|tomorrow)\b"
@@ -128,6 +131,24 @@ def _next_such_day(day: int, today: date) -> date:
         if 1 <= day <= calendar.monthrange(year, month + 1)[1] and (found := date(year, month + 1, day)) >= today:
             return found
     raise Unclear(f"{day}.")
+
+
+_WEEK = re.compile(r"(?:in\s+)?(?P<next>nächste[rn]?|next)?(?:diese[rn]?|this)?\s*(?:woche|week)")
+_WEEKEND = re.compile(r"(?:dieses|nächstes|kommendes|this|next)?\s*(?:wochenende|weekend)")
+
+
+def days_of(words: str, now: datetime) -> tuple[date, date]:
+    """The first and the last day that words name: a day, a week, a weekend, a month. Raises as ``day_of``."""
+    rest, today = " ".join(FILLERS.sub(" ", words.casefold()).split()), now.date()
+    sunday = today + timedelta(days=6 - today.weekday())
+    if (week := _WEEK.fullmatch(rest)) is not None:
+        return (sunday + timedelta(days=1), sunday + timedelta(days=7)) if week["next"] else (today, sunday)
+    if _WEEKEND.fullmatch(rest) is not None:
+        return max(today, sunday - timedelta(days=1)), sunday
+    if DAYLIKE.search(rest) is None:  # words to look for, most likely
+        raise Unclear(words)
+    last = last_day(words.casefold(), now)
+    return (last.replace(day=1) if _MONTH_END.fullmatch(rest) else last), last
 
 
 def last_day(words: str, now: datetime) -> date:

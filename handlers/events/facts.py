@@ -132,6 +132,9 @@ def _text(_turn: Turn, words: str) -> Mapping[str, Any]:
     return {"text": words}
 
 
+MOST_LANGUAGES = 6
+"""In how many languages an event can be."""
+
 MANY = T("Please write a number from 1 to {most}, or 0: everybody can come. /cancel leaves it.")
 FEWEST = T("Please write a number from 1 to {most}, or 0: it always takes place. /cancel leaves it.")
 
@@ -153,6 +156,18 @@ def _link(key: str) -> Callable[[Turn, str], Mapping[str, Any]]:
         return {key: words}
 
     return take
+
+
+def _languages(turn: Turn, words: str) -> Mapping[str, Any]:
+    tags = []
+    for name in re.split(r",|/|&|\+|\bund\b|\band\b", words):
+        tag = turn.lab.catalogues.language(name)
+        if tag is None:
+            raise Wrong(
+                T("I know no language “{words}”. Write it like this: English, Turkish", words=name.strip()[:40])
+            )
+        tags.append(tag)
+    return {"locale": " ".join(dict.fromkeys(tags[:MOST_LANGUAGES]))}
 
 
 def _deadline(turn: Turn, words: str) -> Mapping[str, Any]:
@@ -178,6 +193,7 @@ FACTS: dict[str, Fact] = {
         _number("least", FEWEST.msgid), optional=True, counts=True,
     ),
     "closes_at": Fact(T("Deadline"), T("Until when can people say that they come?"), _deadline, optional=True),
+    "locale": Fact(T("Language"), T("In which language is it? For example: English, Turkish"), _languages),
     "cost": Fact(T("Cost"), T("What does it cost?"), _short("cost", LONGEST_FACT), optional=True),
     "link": Fact(T("Online link"), T("At which address can one join online?"), _link("link"), optional=True),
     "notes": Fact(

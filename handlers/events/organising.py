@@ -59,12 +59,12 @@ def manage(turn: Turn, number: str) -> None:
             Choice(T("Discard the draft"), "event.discard", (number,)),
         ]
     if event.status != Status.CANCELLED:
+        changes = {key: FACTS[key].label for key in ("title", "place", "text", "capacity", "least", "closes_at")}
+        changes |= {"topic": T("Topic")} | {key: FACTS[key].label for key in ("locale", "cost", "link", "notes")}
+        if event.ends_at > turn.now:
+            choices.append(Choice(T("Move to another time"), "event.reach", (number, "move")))
         choices += [
-            Choice(T("Move to another time"), "event.reach", (number, "move")),
-            *(
-                Choice(T("Change: {what}", what=FACTS[key].label), "event.reach", (number, key))
-                for key in ("title", "place", "text", "capacity", "least", "closes_at", "cost", "link", "notes")
-            ),
+            *(Choice(T("Change: {what}", what=label), "event.reach", (number, key)) for key, label in changes.items()),
             Choice(T("Accessibility"), "event.reach", (number, "access")),
         ]
     if event.status == Status.PUBLISHED:
@@ -124,6 +124,10 @@ def begin(turn: Turn, number: str, what: str, reach: str) -> None:
         )
     elif what == "access":
         _ask_access(turn, event, reach)
+    elif what == "topic":
+        topics = turn.lab.topics.items()
+        choices = [Choice(label, "event.set_topic", (number, key, reach)) for key, label in topics]
+        turn.replace(T("Which topic fits?"), *choices, Choice(T("View"), "event.show", (number,)))
     elif what == "move":
         on = {"day": event.wall[:10]}  # whoever names an hour alone means the same day
         turn.ask(Lines([span(event), T("When is it to be?")]), CANCEL, step="event.moved", data=data | on)
@@ -189,6 +193,13 @@ def set_access(turn: Turn, number: str, key: str, reach: str) -> None:
         planning.change(turn.db, events, turn.now, access=" ".join(known for known in KEYS if known in chosen))
         follow(turn, events)
         _ask_access(turn, event, reach)
+
+
+@router.press("event.set_topic")
+def set_topic(turn: Turn, number: str, topic: str, reach: str) -> None:
+    event = organised(turn, number)
+    if event is not None and topic in turn.lab.topics:
+        _change(turn, event, reach, {"topic": topic})
 
 
 def _change(turn: Turn, event: Event, reach: str, values: Mapping[str, Any]) -> None:

@@ -57,7 +57,7 @@ def facts(turn: Turn, event: Event) -> list[Text]:
     parts.append(Lines(head))
     if event.text:
         parts.append(Verbatim(event.text))
-    language = Language(turn.lab.catalogues.best(event.locale))
+    language = languages(event.locale)
     more: list[Text] = [
         T("Topic: {topic}. Language: {language}.", topic=topic_of(turn, event.topic), language=language)
     ]
@@ -70,6 +70,11 @@ def facts(turn: Turn, event: Event) -> list[Text]:
         more.append(T("Please say until {date} whether you come.", date=event.closes_at))
     parts.append(Lines(more))
     return parts
+
+
+def languages(tags: str) -> Text:
+    """The languages an event is in."""
+    return Lines([Language(tag) for tag in tags.split()], ", ")
 
 
 def numbers(event: Event) -> Text:

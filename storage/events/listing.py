@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import func, tuple_
+from sqlalchemy import func, or_, tuple_
 from sqlmodel import Session, col, select
 
 from storage.events.places import NotOpen
@@ -54,7 +54,9 @@ def browse(
         query = query.join(Rsvp).where(Rsvp.person_id == person_id, col(Rsvp.state) != State.NO)
     for word in words.split()[:8]:
         searched = col(Event.title) + " " + col(Event.text) + " " + col(Event.place)
-        query = query.where(func.lower(searched).contains(word.lower(), autoescape=True))
+        forms = {word.lower(), word.capitalize()}  # SQLite knows no small ü
+        found_in = [searched.contains(form, autoescape=True) for form in sorted(forms)]
+        query = query.where(or_(func.lower(searched).contains(word.lower(), autoescape=True), *found_in))
     if after is not None:
         at, _, number = after.partition(" ")
         query = query.where(tuple_(col(Event.starts_at), col(Event.id)) > (datetime.fromisoformat(at), int(number)))

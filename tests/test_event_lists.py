@@ -1,0 +1,77 @@
+"""Finding events by day, words and language, and saying otherwise what they are about."""
+
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from bot.text import Catalogues
+from tests.conftest import Community
+from tests.test_events import LINE, announces, opens, organises
+
+
+async def test_events_are_found_by_the_day_the_week_or_the_month(lab: Community) -> None:
+    olga, anna = await lab.organiser("olga", locale="de"), lab.person("anna", "de")
+    await olga.says("/termin Ärztefrühstück | morgen 9 Uhr | Haus")
+    await olga.presses("Veröffentlichen")
+    await olga.says("/termin Sommerfest | Freitag 18 Uhr bis Sonntag 14 Uhr | Park")
+    await olga.presses("Veröffentlichen")
+    for words, found in {
+        "morgen": ["Ärztefrühstück"],
+        "Dienstag": ["Ärztefrühstück"],
+        "Sonntag": ["Sommerfest"],  # it goes on
+        "8.11.": ["Sommerfest"],
+        "diese Woche": ["Ärztefrühstück", "Sommerfest"],
+        "Wochenende": ["Sommerfest"],
+        "November": ["Ärztefrühstück", "Sommerfest"],
+        "heute": [],
+        "nächste Woche": [],
+        "Dezember": [],
+    }.items():
+        await anna.says(f"/termine {words}")
+        assert [title for title in ("Ärztefrühstück", "Sommerfest") if title in anna.sees] == found, words
+        assert found or anna.sees.startswith("Für diese Zeit ist nichts geplant: ")
+    await anna.says("/termine dezember")
+    assert anna.sees.endswith("Dienstag, 1. Dezember 2026–Donnerstag, 31. Dezember 2026.")
+    await anna.presses("Suchen")
+    await anna.presses("Diese Woche")
+    assert "Das ist los, Montag, 2. November 2026–Sonntag, 8. November 2026:" in anna.sees
+    await anna.says("/termine ärzte")
+    assert "Ärztefrühstück" in anna.sees
+    await anna.says("/termine marathon")  # not the month of March
+    assert "Dazu ist gerade nichts geplant." in anna.sees
+
+
+async def test_an_event_may_be_in_several_languages_and_its_topic_can_be_changed_later(lab: Community) -> None:
+    olga, anna = await lab.organiser("olga"), lab.person("anna", "de")
+    await olga.says(f"/event {LINE}")
+    assert "Topic: Something else. Language: English." in olga.sees
+    await olga.presses("Change: Language")
+    await olga.says("Klingonic")
+    assert olga.sees == "I know no language “Klingonic”. Write it like this: English, Turkish"
+    await olga.says("Deutsch und Türkisch")
+    await olga.presses("Publish")
+    assert "Thema: Anderes. Sprache: Deutsch, Türkisch." in (await opens(anna, "1")).html
+    await organises(olga, "1", "Change: Topic")
+    await olga.says("housing")
+    await organises(olga, "1", "Change: Language")
+    await olga.says("Ukrainian")
+    await lab.later(0)
+    assert "Thema: Wohnen. Sprache: Ukrainisch." in anna.sees  # the card follows
+    await olga.presses("Mobility")  # an old choice still holds
+    await anna.says("/termine wohnen")
+    assert "Repair" not in anna.sees
+
+
+@pytest.mark.parametrize(("words", "tag"), [("Arabisch", "ar"), ("turkish", "tr"), ("PT-BR", "pt-BR"), ("x", None)])
+def test_a_language_is_known_by_its_name_or_its_tag(words: str, tag: str | None) -> None:
+    assert Catalogues("de", ZoneInfo("UTC")).language(words) == tag
+
+
+async def test_of_a_series_all_get_another_topic(lab: Community) -> None:
+    olga = await lab.organiser("olga")
+    await announces(olga, "Open lab | every Tuesday 18:00, 3 times | Lab")
+    await organises(olga, "2", "Change: Topic")
+    await olga.presses("This one and all that follow")
+    await olga.presses("Mobility")
+    await olga.says("/events mobility")
+    assert [number for number in "123" if f"#{number} Open lab" in olga.sees] == ["2", "3"]
