@@ -358,7 +358,7 @@ def publish(turn: Turn, seen: str, moment: str) -> None:
         wall=datetime.fromisoformat(draft["wall"]),
         minutes=draft["minutes"],
         topic=draft["topic"],
-        locale=draft["locale"],
+        locale=draft.get("locale", turn.chat.locale),
         zone=str(turn.words.zone),
         text=draft["text"],
         place=draft["place"],
