@@ -75,3 +75,16 @@ async def test_of_a_series_all_get_another_topic(lab: Community) -> None:
     await olga.presses("Mobility")
     await olga.says("/events mobility")
     assert [number for number in "123" if f"#{number} Open lab" in olga.sees] == ["2", "3"]
+
+
+async def test_a_date_of_a_series_says_so_and_leads_to_the_others_and_is_over_when_it_is(lab: Community) -> None:
+    olga, anna = await lab.organiser("olga"), lab.person("anna")
+    await announces(olga, "Open lab | every Tuesday 18:00, 3 times | Lab")
+    await announces(olga, LINE)
+    assert "It is one of a series." in (await opens(anna, "2")).html
+    assert anna.choices == ["I come", "Maybe", "I cannot come", "All dates"]
+    await anna.presses("All dates")
+    assert [label for label in anna.choices if label.startswith("#")] == ["#1 Open lab", "#2 Open lab", "#3 Open lab"]
+    await lab.later(86400 * 3)
+    assert (await opens(anna, "1")).html.endswith("It is over.")
+    assert "series" not in (await opens(anna, "4")).html

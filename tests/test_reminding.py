@@ -3,7 +3,7 @@
 from sqlmodel import Session, col, select
 
 from storage import linking
-from storage.events.tables import Kind, Outcome, Reminder
+from storage.events.tables import Event, Kind, Outcome, Reminder
 from storage.people import Person
 from tests.conftest import Community
 from tests.test_events import DAY, HOUR, LINE, announces, comes, group, organises, texts
@@ -69,3 +69,60 @@ async def test_the_question_afterwards_is_asked_once_whatever_is_pressed_and_lin
     await lab.later(DAY)
     assert texts(anna).count("How was it?") == 1
     assert texts(ben).count("How was it?") == 1
+
+
+async def test_a_room_that_hears_of_events_no_more_is_not_reminded_of_those_it_heard_of(lab: Community) -> None:
+    olga = await lab.organiser("olga")
+    chat = await group(lab, "olga")
+    await olga.within(chat).says("/room")
+    await olga.within(chat).presses("every new event")
+    await announces(olga, LINE)
+    await olga.within(chat).says("/room")
+    await olga.within(chat).presses("every new event")
+    before = len(olga.within(chat).screen)
+    await lab.later(33 * DAY)
+    assert len(olga.within(chat).screen) == before
+    rows = await lab.read(lambda session: session.exec(select(Reminder.state).where(Reminder.ahead == 1440)).all())
+    assert rows == [Outcome.EXPIRED]
+
+
+async def test_a_place_that_is_held_is_not_lost_at_night(lab: Community) -> None:
+    olga, anna, ben = await lab.organiser("olga"), lab.person("anna"), lab.person("ben")
+    number = await announces(olga, "Walk | tomorrow 10:00 | Park | 1")
+    await comes(anna, number)
+    await comes(ben, number)
+    await lab.later(13 * HOUR)  # eleven in the evening, half of the rest would be half past four
+    await anna.says(f"/events {number} no")
+    assert "It is held for you until Nov 3, 2026, 9:00\u202fAM" in ben.sees
+    await lab.later(9 * HOUR)
+    assert await ben.presses("I come") == "You come."
+
+
+async def test_minutes_and_photos_are_told_to_those_who_were_asked_before_they_were_there(lab: Community) -> None:
+    olga, anna, ben = await lab.organiser("olga"), lab.person("anna"), lab.person("ben")
+    number = await announces(olga, "Walk | tomorrow 13:00 | Park")
+    await comes(anna, number)
+    await comes(ben, number, "Maybe")
+    await lab.later(DAY + 8 * HOUR)
+    assert "How was it?" in anna.sees
+    for address in ("https://lab.example/photos", "https://lab.example/all-photos"):
+        await organises(olga, number, "Change: Minutes and photos")
+        await olga.says(address)
+        await lab.later(0)
+    assert texts(anna).count("Minutes and photos of “Walk” are there now:") == 1  # a new address is under the button
+    assert anna.choices == ["Minutes and photos"]
+    assert "Minutes and photos" not in texts(ben)
+
+
+async def test_a_deadline_keeps_its_hour_across_the_change_of_clocks(lab: Community) -> None:
+    olga = await lab.organiser("olga")
+    await olga.says("/event Walk | every Tuesday 18:00 from 23.3.2027, 2 times | Park")
+    await olga.presses("Deadline")
+    await olga.says("22.3.2027 12:00")
+    await olga.presses("Publish")
+    await organises(olga, "1", "Move")
+    await olga.presses("Only this one")
+    await olga.says("6.4.2027 18:00")
+    await olga.presses("Yes")
+    closes = await lab.read(lambda session: session.exec(select(Event.closes_at).order_by(col(Event.id))).all())
+    assert [f"{at:%m-%d %H:%M}" for at in closes] == ["04-05 10:00", "03-29 10:00"]  # UTC: at twelve, in summer

@@ -1,6 +1,7 @@
 """Finding events: by date, topic and accessibility, as a list, as a picture of the month, in one's own calendar."""
 
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -92,6 +93,19 @@ def _dates(first: date, last: date) -> str:
 
 @router.press("events.list")
 def show_list(turn: Turn, wanted: str, after: str) -> None:
+    text, choices = _list(turn, wanted, after)
+    turn.replace(text, *choices)
+
+
+@router.press("events.series")
+def show_series(turn: Turn, number: str) -> None:
+    """The other dates, below the card that stays."""
+    text, choices = _list(turn, f"series:{number}", "")
+    turn.say(text, *choices)
+
+
+def _list(turn: Turn, wanted: str, after: str) -> tuple[Text, Sequence[Choice]]:
+    """A page of a list, and what can be done with it."""
     kind, _, value = wanted.partition(":")
     span_of = _span(value, turn.words.zone) if kind == "dates" else None
     page = listing.browse(
@@ -102,6 +116,7 @@ def show_list(turn: Turn, wanted: str, after: str) -> None:
         access=value if kind == "access" else None,
         words=value if kind == "words" else "",
         person_id=turn.person.id if kind == MINE else None,
+        series_id=int(value) if kind == "series" else None,
         after=after or None,
     )
     organises = turn.may(Role.ORGANISER)
@@ -125,7 +140,7 @@ def show_list(turn: Turn, wanted: str, after: str) -> None:
             choices.append(Choice(T("My calendar, and news"), "events.mine"))
         elif turn.may_set_up():
             choices.append(Choice(T("What this group hears"), "room.show"))
-    turn.replace(Lines([head, *parts] if page.events else parts, "\n\n"), *choices)
+    return Lines([head, *parts] if page.events else parts, "\n\n"), choices
 
 
 def _span(dates: str, zone: ZoneInfo) -> Span:

@@ -210,6 +210,7 @@ def _change(turn: Turn, event: Event, reach: str, values: Mapping[str, Any]) -> 
     if isinstance(changes.get("closes_at"), str):
         changes["closes_at"] = datetime.fromisoformat(changes["closes_at"])
     events = _concerned(turn, event, reach)
+    known = {each.number for each in events if each.notes}
     try:
         planning.change(turn.db, events, turn.now, **changes)
     except places.TooMany as error:
@@ -223,6 +224,9 @@ def _change(turn: Turn, event: Event, reach: str, values: Mapping[str, Any]) -> 
         tell_offered(turn, each, places.promote(turn.db, each, turn.now))
         if each.status == Status.PUBLISHED and changes.keys() & {"place", "link"}:
             reminding.tell_everybody(turn.db, each, "changed", turn.now)
+            turn.due(turn.now)
+        elif changes.get("notes") and each.number not in known and reminding.feedback_at(each) <= turn.now:
+            reminding.tell_everybody(turn.db, each, "notes", turn.now, (State.YES,))  # the question came without it
             turn.due(turn.now)
     turn.say(card(turn, event))
 
@@ -380,8 +384,8 @@ def door(turn: Turn, number: str) -> None:
         best = STARS[max(STARS)]
         lines.append(
             T(
-                "{answers} answers afterwards, on average {stars} of {most} ({best}).",
-                answers=turnout.answers,
+                "Afterwards: on average {stars} of {most} ({best}), by {answers}.",
+                answers=N("{n} answer", "{n} answers", n=turnout.answers),
                 stars=round(turnout.stars, 1),
                 most=max(STARS),
                 best=best,

@@ -37,6 +37,7 @@ def browse(
     since: datetime | None = None,
     until: datetime | None = None,
     person_id: int | None = None,
+    series_id: int | None = None,
     after: str | None = None,
     most: int = 5,
 ) -> Page:
@@ -52,6 +53,8 @@ def browse(
         query = query.where(col(Event.starts_at) < until)
     if person_id is not None:
         query = query.join(Rsvp).where(Rsvp.person_id == person_id, col(Rsvp.state) != State.NO)
+    if series_id is not None:
+        query = query.where(Event.series_id == series_id)
     for word in words.split()[:8]:
         searched = col(Event.title) + " " + col(Event.text) + " " + col(Event.place)
         forms = {word.lower(), word.capitalize()}  # SQLite knows no small ü

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Select, select
 from sqlmodel import Session, col
@@ -101,7 +102,7 @@ def write(
         link=plan.link,
         capacity=plan.capacity,
         least=plan.least,
-        closes_at=None if plan.closes_at is None else plan.closes_at + (wall - plan.wall),
+        closes_at=plan.closes_at and moments.shifted(plan.closes_at, wall - plan.wall, ZoneInfo(plan.zone)),
         reminders=plan.reminders,
         wall="",
         zone=plan.zone,
@@ -224,7 +225,7 @@ def move(session: Session, event: Event, events: Sequence[Event], wall: datetime
     for each in events:
         places.locked(session, each.number)
         if each.closes_at is not None:
-            each.closes_at += shift
+            each.closes_at = moments.shifted(each.closes_at, shift, each.clock)
         _set_time(each, each.begins + shift, minutes)
         _changed(each, now)
         session.add(each)

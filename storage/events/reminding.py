@@ -9,7 +9,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
 from storage.conversation import Chat, table_of
-from storage.events.moments import minutes_of, remind_at
+from storage.events.moments import after_night, minutes_of, remind_at
 from storage.events.tables import AHEADS, Attendee, Event, Kind, Outcome, Reminder, Rsvp, State, Status
 from storage.people import Account, Person
 
@@ -42,11 +42,7 @@ def times(event: Event) -> dict[int, datetime]:
 
 def feedback_at(event: Event) -> datetime:
     """When people are asked how it was: an hour after its end, or the next morning."""
-    local = (event.ends_at + FEEDBACK_AFTER).astimezone(event.clock)
-    if 8 <= local.hour < 21:
-        return event.ends_at + FEEDBACK_AFTER
-    day = local.replace(tzinfo=None, hour=9, minute=0) + timedelta(days=1 if local.hour >= 21 else 0)
-    return remind_at(day, event.clock, 0)
+    return after_night(event.ends_at + FEEDBACK_AFTER, event.clock)
 
 
 def chosen(event: Event, rsvp: Rsvp, attendee: Attendee | None) -> list[int]:
@@ -200,7 +196,9 @@ CONCERNED = (State.YES, State.OFFERED, State.WAITING, State.MAYBE)
 """Whoever has said anything but no hears of changes."""
 
 
-def tell_everybody(session: Session, event: Event, what: str, now: datetime) -> None:
+def tell_everybody(
+    session: Session, event: Event, what: str, now: datetime, states: Sequence[State] = CONCERNED
+) -> None:
     """News of an event for all it concerns, in one statement, in place of what they have not heard yet; and all cards
     that show it follow."""
     forget(session, event, Kind.NEWS)
@@ -214,7 +212,7 @@ def tell_everybody(session: Session, event: Event, what: str, now: datetime) -> 
         literal(what),
         literal(now, type_=_reminder.c.due_at.type),
         literal(Outcome.PENDING.value),
-    ).where(col(Rsvp.event_id) == event.number, col(Rsvp.state).in_(CONCERNED))
+    ).where(col(Rsvp.event_id) == event.number, col(Rsvp.state).in_(states))
     session.execute(insert(Reminder).from_select(_COLUMNS, people))
 
 
