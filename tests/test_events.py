@@ -168,6 +168,12 @@ async def test_day_and_hour_may_come_one_after_the_other_in_either_order(lab: Co
         await olga.says(f"/termin Lesekreis | {first} | Haus")
         await olga.says(then)
         assert "Freitag, 6. November 2026, " in olga.sees, (first, then)
+    for end in ("10 mal", "bis Ende März"):
+        await olga.says("/termin Lesekreis | jeden Montag | Haus")
+        await olga.says("halb sieben")
+        assert olga.sees.startswith("Eine Reihe braucht ein Ende")
+        await olga.says(end)
+        assert "Montag, 9. November 2026, 18:30–20:30" in olga.sees, end
     await olga.says("/termin Freizeit | Freitag 18 Uhr bis Sonntag 14 Uhr | Haus")
     assert "Freitag, 6. November 2026, 18:00 – Sonntag, 8. November 2026, 14:00" in olga.sees
     await olga.says("/termin Fest | 12. bis 13. Dezember ganztägig | Haus")
@@ -455,6 +461,27 @@ async def test_many_thousands_who_come_are_a_number_and_a_page_of_names(lab: Com
     assert len(olga.sees.splitlines()) == 31
     await olga.presses("More")
     assert "Person 30 " in olga.sees
+
+
+async def test_a_groups_card_follows_however_many_people_have_looked_at_the_event(lab: Community) -> None:
+    olga, anna = await lab.organiser("olga"), lab.person("anna")
+    number = await announces(olga, LINE)
+
+    def crowd(session: Session) -> None:
+        now = lab.time.now()
+        chats = [
+            Chat(adapter="memory", external=f"x{n}", private=True, locale="en", created_at=now) for n in range(1100)
+        ]
+        session.add_all(chats)
+        session.flush()
+        shown: dict[str, Any] = {"adapter": "memory", "subject": f"event:{number}", "choices": "[]", "queued_at": now}
+        session.add_all([Outbox(chat_id=chat.id or 0, state="delivered", external="m", **shown) for chat in chats])
+
+    await lab.read(crowd)
+    chat = await group(lab, "olga", "anna")
+    await anna.within(chat).says(f"/events {number}")
+    await comes(anna, number)
+    assert "1 comes." in anna.within(chat).sees
 
 
 # -- changes ------------------------------------------------------------------------------------------------

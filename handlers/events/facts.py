@@ -17,7 +17,8 @@ from storage.events.tables import LONGEST_FACT, LONGEST_PLACE, LONGEST_TEXT, LON
 class Wrong(Exception):
     """An answer that cannot be taken; ``text`` says why, and how to do better.
 
-    ``day`` are words that name a day and no hour, or an hour and no day: with the next answer they make a time.
+    ``day`` are words that name a day and no hour, an hour and no day, or a series without an end: with the next answer
+    they make a time.
     """
 
     def __init__(self, text: Text, day: str | None = None) -> None:
@@ -54,8 +55,9 @@ HINT = T("Write it like this: 5.12. 18:00–21:00, or: next Friday 18:00")
 
 def understood(turn: Turn, words: str, *, once: bool = False) -> when.Meant:
     """The time that words mean, ``once`` without a rule; day or hour may be in the answer before. Raises ``Wrong``."""
+    whole = words
     try:
-        meant = meaning(turn, words)
+        whole, meant = meaning(turn, words)
         if meant.rule is not None and once:
             raise Wrong(T("Only one day and hour fit here, for example: tomorrow 9:00"))
         if meant.rule is not None:
@@ -76,7 +78,8 @@ def understood(turn: Turn, words: str, *, once: bool = False) -> when.Meant:
         raise Wrong(T("That is more than three years away. Please write an earlier day.")) from None
     except moments.Endless:
         raise Wrong(
-            T("A series needs an end, within three years. Add it like this: 10 times, or: until 30.6.2027")
+            T("A series needs an end, within three years. Add it like this: 10 times, or: until 30.6.2027"),
+            whole[: when.LONGEST],
         ) from None
     except days.OtherWeekday as other:
         day = datetime.combine(other.day, time(), turn.words.zone)
@@ -96,16 +99,16 @@ def understood(turn: Turn, words: str, *, once: bool = False) -> when.Meant:
     return replace(meant, minutes=max(1, lasts))  # the end that was said, also where the clocks change in between
 
 
-def meaning(turn: Turn, words: str, usual: int = when.USUAL_MINUTES) -> when.Meant:
-    """What words mean, as ``when.understand`` says; with what was said before, when that lacked its day or hour."""
+def meaning(turn: Turn, words: str, usual: int = when.USUAL_MINUTES) -> tuple[str, when.Meant]:
+    """What words mean, as ``when.understand`` says, and all the words: with those before, if these lack something."""
     now, before = local_now(turn), turn.data.get("day")
     try:
-        return when.understand(words, now, usual)
+        return words, when.understand(words, now, usual)
     except (days.Unclear, when.NoHour):
         if isinstance(before, str):
             for together in (f"{before} um {words}", f"{before} {words}", f"{before} {words} Uhr"):
                 with suppress(days.Unclear, when.NoHour):
-                    return when.understand(together, now, usual)
+                    return together, when.understand(together, now, usual)
         raise
 
 

@@ -153,7 +153,7 @@ def changed(turn: Turn, words: str) -> None:
         values = dict(FACTS[data["what"]].take(turn, words))
     except Wrong as wrong:
         assert turn.dialog is not None
-        again = {**data, "day": wrong.day}
+        again = {**data, "day": wrong.day or data.get("day")}
         turn.ask(wrong.text, *FACTS[data["what"]].choices(CANCEL), step=turn.dialog.step, data=again)
         return
     turn.done()
@@ -299,7 +299,7 @@ def move(turn: Turn) -> None:
 
 def _has_end(turn: Turn, words: str) -> bool:
     """Whether a length was said, or the end: two readings with different usual lengths agree then."""
-    return meaning(turn, words, 7).minutes == meaning(turn, words, 11).minutes
+    return meaning(turn, words, 7)[1].minutes == meaning(turn, words, 11)[1].minutes
 
 
 @router.press("event.cancel")

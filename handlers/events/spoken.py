@@ -60,7 +60,8 @@ _PAST = re.compile(
 _HALF = re.compile(r"\b(?:halb|(?P<english>half(?:\s+past)?))\s+(?P<hour>\d{1,2})(?![\d.:])(?:\s+uhr)?")
 _THREE_QUARTERS = re.compile(r"\b(?:3|drei)[ -]?viertel\s+(?P<hour>\d{1,2})(?![\d.:])(?:\s+uhr)?")
 _AT = re.compile(
-    r"\b(?:um|gegen|at)\s+(?P<hour>\d{1,2})\b(?![.:,]\d|\s*(?:[-:]|uhr|h\b|bis\b|to\b|until\b|till\b|[ap]\.?m\b))"
+    r"\b(?:um|gegen|at)\s+(?P<hour>\d{1,2})\b"
+    r"(?![.:,]\d|\s*(?:uhr|h\b|x\b|mal\b|times\b|[ap]\.?m\b|(?:-|bis\b|to\b|until\b|till\b)\s*(?:um\s+|at\s+)?\d))"
 )
 
 

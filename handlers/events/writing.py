@@ -146,7 +146,7 @@ def take(turn: Turn, words: str) -> None:
     try:
         draft |= FACTS[key].take(turn, words)
     except Wrong as wrong:
-        ask(turn, draft, key, wrong.text, wrong.day)
+        ask(turn, draft, key, wrong.text, wrong.day or turn.data.get("day"))
         return
     if key == "when" and "topic" not in draft:
         _confirm_time(turn, draft)
