@@ -87,20 +87,22 @@ class Catalogue:
         if starts.hour == starts.minute == ends.hour == ends.minute == 0 and ends > starts:
             return self._days(starts.date(), (ends - timedelta(days=1)).date(), span.short)
         hour = format_time(starts, "short", tzinfo=span.zone, locale=self._babel)
+        on_another_day = ends.date() > starts.date() and ends - starts > timedelta(hours=12)  # not only into the night
         if span.short:
-            return f"{format_skeleton('MMMEd', starts, locale=self._babel)}, {hour}"
+            until = f" – {format_skeleton('MMMEd', ends, locale=self._babel)}" if on_another_day else ""
+            return f"{format_skeleton('MMMEd', starts, locale=self._babel)}, {hour}{until}"
         until = format_time(ends, "short", tzinfo=span.zone, locale=self._babel)
-        if ends.date() > starts.date() and ends - starts > timedelta(hours=12):  # else it goes on into the night
+        if on_another_day:
             until = f" {format_date(ends, 'full', locale=self._babel)}, {until}"
             hour += " "
         return f"{format_date(starts, 'full', locale=self._babel)}, {hour}–{until}"
 
     def _days(self, first: date, last: date, short: bool) -> str:
         """Whole days, from midnight to midnight."""
+        said = [format_date(day, "full", locale=self._babel) for day in (first, last)]
         if short:
-            return str(format_skeleton("MMMEd", first, locale=self._babel))
-        until = "" if first == last else f"–{format_date(last, 'full', locale=self._babel)}"
-        return f"{format_date(first, 'full', locale=self._babel)}{until}"
+            said = [str(format_skeleton("MMMEd", day, locale=self._babel)) for day in (first, last)]
+        return said[0] if first == last else " – ".join(said)
 
     def _value(self, value: str | int | float | date) -> str:
         if isinstance(value, str):

@@ -31,10 +31,11 @@ async def test_events_are_found_by_the_day_the_week_or_the_month(lab: Community)
         assert [title for title in ("Ärztefrühstück", "Sommerfest") if title in anna.sees] == found, words
         assert found or anna.sees.startswith("Für diese Zeit ist nichts geplant: ")
     await anna.says("/termine dezember")
-    assert anna.sees.endswith("Dienstag, 1. Dezember 2026–Donnerstag, 31. Dezember 2026.")
+    assert anna.sees.endswith("Dienstag, 1. Dezember 2026 – Donnerstag, 31. Dezember 2026.")
     await anna.presses("Suchen")
     await anna.presses("Diese Woche")
-    assert "Das ist los, Montag, 2. November 2026–Sonntag, 8. November 2026:" in anna.sees
+    assert "Fr., 6. Nov., 18:00 – So., 8. Nov." in anna.sees
+    assert "Das ist los, Montag, 2. November 2026 – Sonntag, 8. November 2026:" in anna.sees
     await anna.says("/termine ärzte")
     assert "Ärztefrühstück" in anna.sees
     await anna.says("/termine marathon")  # not the month of March

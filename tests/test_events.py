@@ -177,7 +177,7 @@ async def test_day_and_hour_may_come_one_after_the_other_in_either_order(lab: Co
     await olga.says("/termin Freizeit | Freitag 18 Uhr bis Sonntag 14 Uhr | Haus")
     assert "Freitag, 6. November 2026, 18:00 – Sonntag, 8. November 2026, 14:00" in olga.sees
     await olga.says("/termin Fest | 12. bis 13. Dezember ganztägig | Haus")
-    assert "Samstag, 12. Dezember 2026–Sonntag, 13. Dezember 2026" in olga.sees
+    assert "Samstag, 12. Dezember 2026 – Sonntag, 13. Dezember 2026" in olga.sees
 
 
 async def test_a_number_that_cannot_be_is_refused_and_the_complaint_names_what_it_is_about(lab: Community) -> None:
@@ -501,6 +501,8 @@ async def test_a_move_is_told_to_all_it_concerns_and_all_cards_follow(lab: Commu
     await olga.presses("No, another time")
     await olga.says("half past seven")
     assert "Saturday, December 5, 2026, 7:30\u202fPM–9:30\u202fPM" in olga.sees  # its own
+    await olga.says("12.1. to 14.1. 10:00")
+    assert "January 12, 2027, 10:00\u202fAM – Thursday, January 14, 2027, 12:00\u202fPM" in olga.sees
     await olga.says("6.12.")
     await olga.says("15:00–17:00")
     assert "Is that right?" in olga.sees

@@ -45,19 +45,24 @@ class Fact:
         return () if self.counts else choices
 
 
-def local_now(turn: Turn) -> datetime:
-    """What the lab's clock shows, naive."""
-    return turn.now.astimezone(turn.words.zone).replace(tzinfo=None)
+def local_now(turn: Turn, at: datetime | None = None) -> datetime:
+    """What the lab's clock shows, or has shown at that moment; naive."""
+    return (at or turn.now).astimezone(turn.words.zone).replace(tzinfo=None)
 
 
 HINT = T("Write it like this: 5.12. 18:00–21:00, or: next Friday 18:00")
 
 
-def understood(turn: Turn, words: str, *, once: bool = False) -> when.Meant:
-    """The time that words mean, ``once`` without a rule; day or hour may be in the answer before. Raises ``Wrong``."""
+def understood(turn: Turn, words: str, *, once: bool = False, said_at: datetime | None = None) -> when.Meant:
+    """The time that words mean, ``once`` without a rule; day or hour may be in the answer before. Raises ``Wrong``.
+
+    ``said_at`` is when they were said, if not now: “Friday” is the Friday after that.
+    """
     whole = words
     try:
-        whole, meant = meaning(turn, words)
+        whole, meant = meaning(turn, words, said_at=said_at)
+        if meant.rule is None and meant.wall <= local_now(turn):
+            raise when.Past(words)
         if meant.rule is not None and once:
             raise Wrong(T("Only one day and hour fit here, for example: tomorrow 9:00"))
         if meant.rule is not None:
@@ -65,7 +70,11 @@ def understood(turn: Turn, words: str, *, once: bool = False) -> when.Meant:
     except when.Past:
         raise Wrong(T("That is over already: “{words}”. When is it?", words=words[:60])) from None
     except when.NoHour:
-        raise Wrong(T("And at what time? For example: 18:00"), words[: when.LONGEST]) from None
+        day = words[: when.LONGEST]
+        if said_at is not None:
+            with suppress(days.Unclear, days.TooFar):
+                day = str(days.day_of(words.casefold(), local_now(turn, said_at)))
+        raise Wrong(T("And at what time? For example: 18:00"), day) from None
     except when.NoSuchHour:
         raise Wrong(T("“{words}” has an hour that no day has. {hint}", words=words[:60], hint=HINT)) from None
     except when.EndsEarlier:
@@ -82,8 +91,8 @@ def understood(turn: Turn, words: str, *, once: bool = False) -> when.Meant:
             whole[: when.LONGEST],
         ) from None
     except days.OtherWeekday as other:
-        day = datetime.combine(other.day, time(), turn.words.zone)
-        date = Span(day, day + timedelta(days=1), turn.words.zone)
+        midnight = datetime.combine(other.day, time(), turn.words.zone)
+        date = Span(midnight, midnight + timedelta(days=1), turn.words.zone)
         raise Wrong(T("The date is another day of the week: {date}. Which do you mean?", date=date)) from None
     except when.NoDay:
         raise Wrong(T("And on which day? For example: next Friday"), words[: when.LONGEST]) from None
@@ -99,9 +108,11 @@ def understood(turn: Turn, words: str, *, once: bool = False) -> when.Meant:
     return replace(meant, minutes=max(1, lasts))  # the end that was said, also where the clocks change in between
 
 
-def meaning(turn: Turn, words: str, usual: int = when.USUAL_MINUTES) -> tuple[str, when.Meant]:
+def meaning(
+    turn: Turn, words: str, usual: int = when.USUAL_MINUTES, said_at: datetime | None = None
+) -> tuple[str, when.Meant]:
     """What words mean, as ``when.understand`` says, and all the words: with those before, if these lack something."""
-    now, before = local_now(turn), turn.data.get("day")
+    now, before = local_now(turn, said_at), turn.data.get("day")
     try:
         return words, when.understand(words, now, usual)
     except (days.Unclear, when.NoHour):
@@ -112,8 +123,9 @@ def meaning(turn: Turn, words: str, usual: int = when.USUAL_MINUTES) -> tuple[st
         raise
 
 
-def _when(turn: Turn, words: str) -> Mapping[str, Any]:
-    meant = understood(turn, words)
+def planned(turn: Turn, words: str, said_at: datetime | None = None) -> Mapping[str, Any]:
+    """What a draft keeps of the time that words mean, as ``understood`` reads them."""
+    meant = understood(turn, words, said_at=said_at)
     return {"wall": meant.wall.isoformat(), "minutes": meant.minutes, "rule": meant.rule}
 
 
@@ -183,7 +195,7 @@ FACTS: dict[str, Fact] = {
     "when": Fact(
         T("Time"),
         T("When is it? For example: next Friday 18:00–21:00, 5.12. 18:00, or: every second Tuesday 18:00, 10 times"),
-        _when,
+        planned,
     ),
     "place": Fact(T("Place"), T("Where is it?"), _short("place", LONGEST_PLACE), optional=True),
     "text": Fact(T("Text"), T("What happens there? Write for people who are new."), _text, optional=True),

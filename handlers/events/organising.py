@@ -298,8 +298,8 @@ def move(turn: Turn) -> None:
 
 
 def _has_end(turn: Turn, words: str) -> bool:
-    """Whether a length was said, or the end: two readings with different usual lengths agree then."""
-    return meaning(turn, words, 7)[1].minutes == meaning(turn, words, 11)[1].minutes
+    """Whether a length was said, or the end, or another day on which it ends."""
+    return meaning(turn, words, 1)[1].minutes > 1
 
 
 @router.press("event.cancel")

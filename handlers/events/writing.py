@@ -8,7 +8,7 @@ from typing import Any
 from bot.router import Router
 from bot.turn import Turn
 from bot.types import Choice, Lines, Message, N, Span, T, Text, Verbatim
-from handlers.events.facts import EMPTY, FACTS, Wrong
+from handlers.events.facts import EMPTY, FACTS, Wrong, planned
 from handlers.events.words import ACCESS, CANCEL, TWICE, card, facts, gone, languages
 from handlers.ideas.words import topic_of
 from storage import conversation, ideas, outbox, rooms
@@ -86,7 +86,7 @@ def from_poll(turn: Turn, number: str, option: str) -> None:
     if poll.secrecy != Secrecy.SECRET:
         draft |= {"poll_id": poll.id, "poll_option": int(option)}
     try:
-        preview(turn, draft | dict(FACTS["when"].take(turn, words)))
+        preview(turn, draft | dict(planned(turn, words, poll.opened_at)))
     except Wrong as wrong:
         ask(turn, draft, "when", wrong.text, wrong.day)
 
