@@ -3,8 +3,10 @@
 from zoneinfo import ZoneInfo
 
 import pytest
+from sqlmodel import col, select
 
 from bot.text import Catalogues
+from storage.events.tables import Event
 from tests.conftest import Community
 from tests.test_events import LINE, announces, opens, organises
 
@@ -74,8 +76,27 @@ async def test_of_a_series_all_get_another_topic(lab: Community) -> None:
     await organises(olga, "2", "Change: Topic")
     await olga.presses("This one and all that follow")
     await olga.presses("Mobility")
+    topics = await lab.read(lambda session: session.exec(select(Event.topic).order_by(col(Event.id))).all())
+    assert topics == ["other", "mobility", "mobility"]
     await olga.says("/events mobility")
-    assert [number for number in "123" if f"#{number} Open lab" in olga.sees] == ["2", "3"]
+    assert [label.split()[0] for label in olga.choices if label.startswith("#")] == ["#2"]
+
+
+async def test_a_series_is_in_the_list_once_with_its_next_date_and_does_not_hide_what_comes_once(
+    lab: Community,
+) -> None:
+    olga, anna = await lab.organiser("olga"), lab.person("anna")
+    await announces(olga, "Open lab | every Tuesday 18:00, 7 times | Lab")
+    await announces(olga, LINE)
+    for next_date in ("#1", "#2"):
+        await anna.says("/events")
+        assert [label.split()[0] for label in anna.choices if label.startswith("#")] == [next_date, "#8"]
+        assert "Lab · one of a series" in anna.sees
+        await lab.later(86400 * 3)
+    await anna.says("/events lab")
+    assert [label.split()[0] for label in anna.choices if label.startswith("#")] == ["#2"]
+    await anna.says("/events november")
+    assert [label.split()[0] for label in anna.choices if label.startswith("#")] == ["#2", "#3", "#4"]
 
 
 async def test_a_date_of_a_series_says_so_and_leads_to_the_others_and_is_over_when_it_is(lab: Community) -> None:

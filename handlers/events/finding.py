@@ -117,6 +117,7 @@ def _list(turn: Turn, wanted: str, after: str) -> tuple[Text, Sequence[Choice]]:
         words=value if kind == "words" else "",
         person_id=turn.person.id if kind == MINE else None,
         series_id=int(value) if kind == "series" else None,
+        next_only=kind not in ("dates", "series", MINE),
         after=after or None,
     )
     organises = turn.may(Role.ORGANISER)
@@ -154,6 +155,8 @@ def _line(event: Event) -> Text:
     where: list[Text] = [span(event, short=True)]
     if event.place:
         where.append(Verbatim(event.place))
+    if event.series_id is not None:
+        where.append(T("one of a series"))
     lines.append(Lines(where, " · "))
     if event.free is not None:
         full = not event.free or event.waiting
