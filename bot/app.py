@@ -20,7 +20,7 @@ from bot.text import Catalogues
 from bot.turn import Lab
 from bot.types import File, T, Text, Verbatim
 from handlers import assemble
-from handlers.events.calendar import feed
+from handlers.events.calendar import feed, version
 from storage import outbox
 from storage.engine import Storage, Unavailable, session_in
 
@@ -64,6 +64,7 @@ class App:
         catalogues = Catalogues(settings.locale, settings.zone)
         self.router.speak(catalogues)
         self.adapters = {adapter.name: adapter for adapter in adapters}
+        self._feeds: dict[str, tuple[str, bytes]] = {}
         self.lab = Lab(
             settings.name,
             catalogues,
@@ -185,13 +186,20 @@ class App:
                 checks[name] = "ok"
         return web.Health(all(state == "ok" for state in checks.values()), checks)
 
-    async def calendar(self, name: str) -> web.Calendar | None:
+    async def calendar(self, name: str) -> bytes | None:
         """The calendar of this name: "" is the lab's own, else a topic's, else a person's secret; ``None`` for none."""
 
-        def job(connection: Connection) -> web.Calendar | None:
+        def job(connection: Connection) -> bytes | None:
             with session_in(connection) as session:
-                found = feed(session, self.lab.name, name, list(self.lab.topics), self.time.now())
-            return None if found is None else web.Calendar(found.content, found.changed_at)
+                now = self.time.now()
+                if name != "" and name not in self.lab.topics:
+                    return feed(session, self.lab.name, name, (), now)
+                # Anybody may ask for these, as often as they like.
+                current, (known, content) = version(session, now), self._feeds.get(name, ("", b""))
+                if known != current:
+                    content = feed(session, self.lab.name, name, list(self.lab.topics), now) or b""
+                    self._feeds[name] = (current, content)
+                return content
 
         return await self.storage.run(job)
 

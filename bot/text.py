@@ -40,6 +40,10 @@ class Catalogue:
         """What this language calls another one."""
         return other._babel.get_display_name(self._babel) or other.locale
 
+    def languages(self) -> Iterator[tuple[str, str]]:
+        """Every language by its BCP 47 tag, and what this one calls it."""
+        return ((tag.replace("_", "-"), name) for tag, name in self._babel.languages.items())
+
     def gettext(self, msgid: str) -> str:
         return self._translations.gettext(msgid)
 
@@ -64,7 +68,7 @@ class Catalogue:
             case Span():
                 return said(self._span(text))
             case Language():
-                return said(Locale.parse(text.tag, sep="-").get_display_name(self._babel) or text.tag)
+                return said(self._babel.languages.get(text.tag.replace("-", "_")) or text.tag)
             case Lines():
                 return text.between.join([self._render(part, said) for part in text.parts])
             case _:
@@ -83,19 +87,22 @@ class Catalogue:
         if starts.hour == starts.minute == ends.hour == ends.minute == 0 and ends > starts:
             return self._days(starts.date(), (ends - timedelta(days=1)).date(), span.short)
         hour = format_time(starts, "short", tzinfo=span.zone, locale=self._babel)
+        on_another_day = ends.date() > starts.date() and ends - starts > timedelta(hours=12)  # not only into the night
         if span.short:
-            return f"{format_skeleton('MMMEd', starts, locale=self._babel)}, {hour}"
+            until = f" – {format_skeleton('MMMEd', ends, locale=self._babel)}" if on_another_day else ""
+            return f"{format_skeleton('MMMEd', starts, locale=self._babel)}, {hour}{until}"
         until = format_time(ends, "short", tzinfo=span.zone, locale=self._babel)
-        if (ends - starts).days:
-            until = f"{format_date(ends, 'medium', locale=self._babel)}, {until}"
+        if on_another_day:
+            until = f" {format_date(ends, 'full', locale=self._babel)}, {until}"
+            hour += " "
         return f"{format_date(starts, 'full', locale=self._babel)}, {hour}–{until}"
 
     def _days(self, first: date, last: date, short: bool) -> str:
         """Whole days, from midnight to midnight."""
+        said = [format_date(day, "full", locale=self._babel) for day in (first, last)]
         if short:
-            return str(format_skeleton("MMMEd", first, locale=self._babel))
-        until = "" if first == last else f"–{format_date(last, 'full', locale=self._babel)}"
-        return f"{format_date(first, 'full', locale=self._babel)}{until}"
+            said = [str(format_skeleton("MMMEd", day, locale=self._babel)) for day in (first, last)]
+        return said[0] if first == last else " – ".join(said)
 
     def _value(self, value: str | int | float | date) -> str:
         if isinstance(value, str):
@@ -142,6 +149,15 @@ class Catalogues(Mapping[str, Catalogue]):
                     return known
             tag = tag.replace("_", "-").rpartition("-")[0]
         return self.default
+
+    def language(self, words: str) -> str | None:
+        """The BCP 47 tag of any language in the world, by its tag or its name in a language we speak."""
+        wanted = words.strip().casefold()
+        for catalogue in self._catalogues.values():
+            for tag, name in catalogue.languages():
+                if wanted in (tag.casefold(), name.casefold()):
+                    return tag
+        return None
 
     def meant(self, words: str) -> str | None:
         """The locale a person means by a tag or by a language's name in any language we speak."""

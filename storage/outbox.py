@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Index, bindparam, case, delete, func, insert, select, text, update
+from sqlalchemy import Connection, Index, bindparam, case, delete, exists, func, insert, select, text, update
 from sqlmodel import Field, SQLModel
 
 from storage.conversation import chat_table, partial, set_active, table_of
@@ -187,6 +187,13 @@ def showing(connection: Connection, subject: str, after: int = 0, most: int = 10
         .limit(most)
     )
     return [(chat_id, person_id) for chat_id, person_id in connection.execute(query)]
+
+
+def rooms_showing(connection: Connection, subject: str) -> list[int]:
+    """The groups in which our messages show a subject, however many people look at it in private."""
+    shows = exists().where(outbox_table.c.subject == subject, outbox_table.c.chat_id == chat_table.c.id)
+    rooms = select(chat_table.c.id).where(chat_table.c.private.is_(False), chat_table.c.active, shows)
+    return list(connection.execute(rooms.order_by(chat_table.c.id)).scalars())
 
 
 # -- the outbox ---------------------------------------------------------------------------------------------

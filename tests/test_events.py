@@ -142,6 +142,9 @@ async def test_an_event_is_announced_step_by_step_and_its_day_is_shown_back(lab:
         ("every Tuesday 18:00", "A series needs an end"),
         ("5.12.2031 18:00", "more than three years away"),
         ("tomorrow", "And at what time?"),
+        ("half past six", "And on which day?"),
+        ("Friday, 5.12., 18:00", "The date is another day of the week: Saturday, December 5, 2026."),
+        ("1.5. to 1.9. 18:00", "That lasts longer than a month."),
     ],
 )
 async def test_a_time_that_cannot_be_gets_a_clear_answer_and_the_question_stays(
@@ -152,6 +155,29 @@ async def test_a_time_that_cannot_be_gets_a_clear_answer_and_the_question_stays(
     assert answer in olga.sees
     await olga.says("5.12. 18:00")
     assert "Saturday, December 5, 2026" in olga.sees
+
+
+async def test_day_and_hour_may_come_one_after_the_other_in_either_order(lab: Community) -> None:
+    olga = await lab.organiser("olga", locale="de")
+    for first, then in (
+        ("Freitag", "halb sieben"),
+        ("Freitag", "um sieben"),
+        ("18–21 Uhr", "Freitag"),
+        ("um 7", "Freitag"),
+    ):
+        await olga.says(f"/termin Lesekreis | {first} | Haus")
+        await olga.says(then)
+        assert "Freitag, 6. November 2026, " in olga.sees, (first, then)
+    for end in ("10 mal", "bis Ende März"):
+        await olga.says("/termin Lesekreis | jeden Montag | Haus")
+        await olga.says("halb sieben")
+        assert olga.sees.startswith("Eine Reihe braucht ein Ende")
+        await olga.says(end)
+        assert "Montag, 9. November 2026, 18:30–20:30" in olga.sees, end
+    await olga.says("/termin Freizeit | Freitag 18 Uhr bis Sonntag 14 Uhr | Haus")
+    assert "Freitag, 6. November 2026, 18:00 – Sonntag, 8. November 2026, 14:00" in olga.sees
+    await olga.says("/termin Fest | 12. bis 13. Dezember ganztägig | Haus")
+    assert "Samstag, 12. Dezember 2026 – Sonntag, 13. Dezember 2026" in olga.sees
 
 
 async def test_a_number_that_cannot_be_is_refused_and_the_complaint_names_what_it_is_about(lab: Community) -> None:
@@ -437,6 +463,27 @@ async def test_many_thousands_who_come_are_a_number_and_a_page_of_names(lab: Com
     assert "Person 30 " in olga.sees
 
 
+async def test_a_groups_card_follows_however_many_people_have_looked_at_the_event(lab: Community) -> None:
+    olga, anna = await lab.organiser("olga"), lab.person("anna")
+    number = await announces(olga, LINE)
+
+    def crowd(session: Session) -> None:
+        now = lab.time.now()
+        chats = [
+            Chat(adapter="memory", external=f"x{n}", private=True, locale="en", created_at=now) for n in range(1100)
+        ]
+        session.add_all(chats)
+        session.flush()
+        shown: dict[str, Any] = {"adapter": "memory", "subject": f"event:{number}", "choices": "[]", "queued_at": now}
+        session.add_all([Outbox(chat_id=chat.id or 0, state="delivered", external="m", **shown) for chat in chats])
+
+    await lab.read(crowd)
+    chat = await group(lab, "olga", "anna")
+    await anna.within(chat).says(f"/events {number}")
+    await comes(anna, number)
+    assert "1 comes." in anna.within(chat).sees
+
+
 # -- changes ------------------------------------------------------------------------------------------------
 
 
@@ -449,6 +496,13 @@ async def test_a_move_is_told_to_all_it_concerns_and_all_cards_follow(lab: Commu
     await olga.says("every Tuesday 9:00")
     assert olga.sees == "Only one day and hour fit here, for example: tomorrow 9:00"
     await olga.says("12.1. 15:00")
+    await olga.says("half past seven")
+    assert "Tuesday, January 12, 2027, 7:30\u202fPM–9:30\u202fPM" in olga.sees  # the day that was shown
+    await olga.presses("No, another time")
+    await olga.says("half past seven")
+    assert "Saturday, December 5, 2026, 7:30\u202fPM–9:30\u202fPM" in olga.sees  # its own
+    await olga.says("12.1. to 14.1. 10:00")
+    assert "January 12, 2027, 10:00\u202fAM – Thursday, January 14, 2027, 12:00\u202fPM" in olga.sees
     await olga.says("6.12.")
     await olga.says("15:00–17:00")
     assert "Is that right?" in olga.sees

@@ -141,7 +141,7 @@ async def test_a_series_that_moves_by_an_hour_keeps_who_has_said_yes(lab: Commun
     def shown(session: Session) -> str:
         found = feed(session, "Lab", "", [], lab.time.now())
         assert found is not None
-        return found.content.decode()
+        return found.decode()
 
     content = await lab.read(shown)
     assert content.count("BEGIN:VEVENT") == 1
@@ -379,6 +379,11 @@ def test_words_come_without_signs_that_nobody_sees_and_no_longer_than_fits() -> 
         (walk("RRULE:FREQ=MONTHLY;BYMONTH=2;BYMONTHDAY=30"), "never takes place"),
         (walk("RRULE:FREQ=DAILY", start=":00010101T180000Z"), "began too long ago"),
         (walk("RDATE:20261206T170000Z"), "has dates outside of its rule"),
+        (walk("RRULE:FREQ=DAILY;COUNT=9\nEXRULE:FREQ=WEEKLY;COUNT=1"), "has dates outside of its rule"),
+        (
+            walk("RECURRENCE-ID;RANGE=THISANDFUTURE:20261205T170000Z"),
+            "changes all dates from one of them on: please export the whole series",
+        ),
         (walk(start=":00010101T000000Z"), "began too long ago"),
         (walk("RRULE:FREQ=MONTHLY;BYDAY=99MO"), "comes again by a rule that I do not know"),
         (walk("RRULE:FREQ=DAILY;INTERVAL=x"), "has something that I cannot read"),
@@ -464,3 +469,68 @@ async def test_five_hundred_dates_are_taken_over_at_once(lab: Community) -> None
     states = await lab.read(lambda session: session.exec(select(Event.status)).all())
     assert states == [Status.PUBLISHED] * 500
     assert len(await lab.read(lambda session: session.exec(select(Series)).all())) == 4
+
+
+async def test_drafts_of_a_series_go_without_what_of_it_is_published(lab: Community) -> None:
+    olga, anna = await lab.organiser("olga"), lab.person("anna")
+    await takes(olga, calendar(walk("RRULE:FREQ=WEEKLY;COUNT=2")))
+    await comes(anna, "1")
+    longer = calendar(walk("RRULE:FREQ=WEEKLY;COUNT=4\nSEQUENCE:1"))
+    for choice in ("Discard the draft", "Publish"):
+        await takes(olga, longer, "Keep as a draft")
+        numbers = await lab.read(lambda session: session.exec(select(Event.id).where(Event.status == "draft")).all())
+        assert len(numbers) == 2
+        await olga.says(f"/events {numbers[0]}")
+        await olga.presses("Organise")
+        await olga.presses("Change: Smallest number")
+        await olga.presses("This one and all that follow")
+        await olga.says("3")
+        await olga.presses("Organise")
+        await olga.presses(choice)
+        said = olga.sees
+    assert await lab.read(planned) == [
+        "Walk 12-05T18:00 120 published",
+        "Walk 12-12T18:00 120 published",
+        "Walk 12-19T18:00 120 published",
+        "Walk 12-26T18:00 120 published",
+    ]
+    assert said.startswith(f"Published under the number #{numbers[0]}.")
+
+
+def method(name: str, *events: str) -> bytes:
+    """A message between calendars (RFC 5546)."""
+    return calendar(*events).replace(b"VERSION:2.0", b"VERSION:2.0\r\nMETHOD:" + name.encode())
+
+
+async def test_a_cancellation_is_never_taken_for_an_invitation(lab: Community) -> None:
+    olga, anna = await lab.organiser("olga"), lab.person("anna")
+    assert await sends(olga, method("CANCEL", walk())) == "There is nothing new in this file."
+    weekly = walk("RRULE:FREQ=WEEKLY;COUNT=3", start=";TZID=Europe/Berlin:20261031T180000")
+    await takes(olga, method("REQUEST", weekly))
+    assert len(await lab.read(planned)) == 2  # the first is over
+    await comes(anna, "2")
+    single = "UID:walk\nRECURRENCE-ID;TZID=Europe/Berlin:20261107T180000\nDTSTART;TZID=Europe/Berlin:20261107T180000"
+    await takes(olga, method("CANCEL", single), "Take it over")
+    assert await lab.read(planned) == ["Walk 11-07T18:00 120 cancelled", "Walk 11-14T18:00 120 published"]
+    told = await sends(olga, method("CANCEL", "UID:walk\nSEQUENCE:1\nDTSTART;TZID=Europe/Berlin:20261031T180000"))
+    assert told.startswith("1 event is cancelled:\nSat, Nov 14, 6:00\u202fPM: Walk")
+    await olga.presses("Take it over")
+    await lab.later(0)
+    assert "“Walk” is cancelled." in anna.sees
+
+
+@pytest.mark.parametrize("name", ["REPLY", "COUNTER", "ADD", "REFRESH"])
+async def test_a_message_about_an_invitation_is_no_event_and_says_so(lab: Community, name: str) -> None:
+    olga = await lab.organiser("olga")
+    assert (await sends(olga, method(name, walk()))).startswith(f"This file is a message about an invitation ({name})")
+
+
+async def test_a_draft_that_is_cancelled_is_gone_and_nobody_hears_of_it(lab: Community) -> None:
+    olga = await lab.organiser("olga")
+    await takes(olga, calendar(walk()), "Keep as a draft")
+    await takes(olga, calendar(walk("STATUS:CANCELLED\nSEQUENCE:1")), "Take it over")
+    assert await lab.read(planned) == []
+    shown = await lab.read(lambda session: feed(session, "Lab", "", [], lab.time.now()))
+    assert b"Walk" not in shown
+    await takes(olga, calendar(walk("SEQUENCE:2")))
+    assert await lab.read(planned) == ["Walk 12-05T18:00 120 published"]

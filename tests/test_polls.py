@@ -1073,6 +1073,19 @@ async def test_the_winner_of_a_poll_of_dates_becomes_an_event_and_who_can_come_h
     assert len(zoe.screen) == before  # she cannot come then; she finds it among the others
 
 
+async def test_a_weekday_in_a_poll_is_the_one_after_it_was_asked_also_when_that_is_over(lab: Community) -> None:
+    olga = await lab.organiser("olga")
+    number = await asks(olga, "Friday 18:00\nSaturday 18:00", "Finding a date")
+    await olga.says(f"/vote {number} 1 2")
+    await olga.says(f"/close {number}")
+    await lab.later(4 * 86400)
+    await olga.presses("Make an event of it: Saturday 18:00")
+    assert "Saturday, November 7, 2026" in olga.sees
+    await lab.later(2 * 86400)
+    await olga.presses("Make an event of it: Saturday 18:00")
+    assert olga.sees == "That is over already: “Saturday 18:00”. When is it?"
+
+
 async def test_what_names_no_day_is_marked_in_the_preview_and_becomes_no_event(lab: Community) -> None:
     olga = await lab.organiser("olga")
     await olga.says(f"/poll {WHICH}\nSometime\n30.2. 18:00\n9.12. 18:00")

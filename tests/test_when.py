@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handlers.events import when
+from handlers.events import days, when
 from handlers.events.when import Meant, understand
 from storage.events import moments
 from storage.events.moments import Endless, instant, is_skipped, is_twice, occurrences, remind_at
@@ -45,10 +45,87 @@ def wall(words: str) -> datetime:
         ("next friday 6pm", "2026-11-06 18:00", 120),
         ("December 5, 2026 6:30pm-8pm", "2026-12-05 18:30", 90),
         ("12am tomorrow", "2026-11-03 00:00", 120),
+        ("5.12. 18.30", "2026-12-05 18:30", 120),
+        ("Freitag 18-20", "2026-11-06 18:00", 120),
+        ("2026-12-05T18:00/20:30", "2026-12-05 18:00", 150),
+        ("4.12. 18:00, 2h", "2026-12-04 18:00", 120),
+        ("4.12. 18 Uhr, drei Stunden", "2026-12-04 18:00", 180),
+        ("4.12. 18 Uhr (anderthalb Stunden)", "2026-12-04 18:00", 90),
+        ("am 24. um 18 Uhr", "2026-11-24 18:00", 120),
+        ("12.12. ganztägig", "2026-12-12 00:00", 1440),
     ],
 )
 def test_it_understands_how_people_write(words: str, begins: str, minutes: int) -> None:
     assert understand(words, MONDAY) == Meant(wall(begins), minutes)
+
+
+@pytest.mark.parametrize(
+    ("words", "begins"),
+    [
+        ("morgen halb sieben", "2026-11-03 18:30"),
+        ("morgen um halb 7 Uhr", "2026-11-03 18:30"),
+        ("morgen halb eins", "2026-11-03 12:30"),
+        ("morgen früh halb sieben", "2026-11-03 06:30"),
+        ("viertel nach sechs morgen", "2026-11-03 18:15"),
+        ("Viertel vor 7 morgen", "2026-11-03 18:45"),
+        ("dreiviertel sieben morgen", "2026-11-03 18:45"),
+        ("zehn nach sechs morgen", "2026-11-03 18:10"),
+        ("half past six tomorrow", "2026-11-03 18:30"),
+        ("a quarter to seven tomorrow", "2026-11-03 18:45"),
+        ("morgen um 9", "2026-11-03 09:00"),
+        ("morgen um sieben", "2026-11-03 19:00"),
+        ("morgen 7 Uhr", "2026-11-03 07:00"),
+        ("morgen 7 Uhr abends", "2026-11-03 19:00"),
+        ("morgen 7–9 Uhr abends", "2026-11-03 19:00"),
+        ("übermorgen zwanzig Uhr dreißig", "2026-11-04 20:30"),
+        ("heute Abend um acht", "2026-11-02 20:00"),
+        ("Freitagabend 19 Uhr", "2026-11-06 19:00"),
+        ("Freitag Morgen 9 Uhr", "2026-11-06 09:00"),
+        ("morgen Mittag", "2026-11-03 12:00"),
+        ("tomorrow at 7 in the evening", "2026-11-03 19:00"),
+    ],
+)
+def test_hours_as_people_say_them_are_by_day_unless_they_say_otherwise(words: str, begins: str) -> None:
+    assert understand(words, MONDAY) == Meant(wall(begins), 120)
+
+
+@pytest.mark.parametrize(
+    ("words", "begins"),
+    [
+        ("Freitag in einer Woche 18 Uhr", "2026-11-13"),
+        ("Freitag in 14 Tagen um 18 Uhr", "2026-11-20"),
+        ("heute in 14 Tagen 18 Uhr", "2026-11-16"),
+        ("in drei Wochen am Freitag 18 Uhr", "2026-11-27"),
+        ("übernächsten Freitag 18 Uhr", "2026-11-13"),
+        ("Dienstag übernächste Woche 18 Uhr", "2026-11-17"),
+        ("Friday week 6pm", "2026-11-13"),
+        ("two weeks from Friday 6pm", "2026-11-20"),
+        ("the Friday after next 6pm", "2026-11-13"),
+    ],
+)
+def test_weeks_are_counted_from_the_day_that_is_named(words: str, begins: str) -> None:
+    assert understand(words, MONDAY) == Meant(wall(f"{begins} 18:00"), 120)
+
+
+@pytest.mark.parametrize(
+    ("words", "begins", "ends"),
+    [
+        ("5.–7. Juni, 10–17 Uhr", "2027-06-05 10:00", "2027-06-07 17:00"),
+        ("vom 12. bis 14. Dezember 10 Uhr", "2026-12-12 10:00", "2026-12-14 12:00"),
+        ("12.12. bis 14.12. 10-16 Uhr", "2026-12-12 10:00", "2026-12-14 16:00"),
+        ("5.-7.6.2027 10 Uhr", "2027-06-05 10:00", "2027-06-07 12:00"),
+        ("12.12. 18 Uhr bis 14.12. 14 Uhr", "2026-12-12 18:00", "2026-12-14 14:00"),
+        ("Freitag 18 Uhr bis Sonntag 14 Uhr", "2026-11-06 18:00", "2026-11-08 14:00"),
+        ("Freitagabend um sieben bis Sonntag 14 Uhr", "2026-11-06 19:00", "2026-11-08 14:00"),
+        ("30.12. 10 Uhr bis 2.1. 12 Uhr", "2026-12-30 10:00", "2027-01-02 12:00"),
+        ("12.12. bis 14.12. ganztägig", "2026-12-12 00:00", "2026-12-15 00:00"),
+        ("June 5-7 10am", "2027-06-05 10:00", "2027-06-07 12:00"),
+        ("Dec 12 6pm to Dec 13 2am", "2026-12-12 18:00", "2026-12-13 02:00"),
+    ],
+)
+def test_an_event_may_end_on_another_day(words: str, begins: str, ends: str) -> None:
+    meant = understand(words, MONDAY)
+    assert (meant.wall, meant.wall + timedelta(minutes=meant.minutes)) == (wall(begins), wall(ends))
 
 
 @pytest.mark.parametrize(
@@ -68,6 +145,13 @@ def test_it_understands_how_people_write(words: str, begins: str, minutes: int) 
             "FREQ=WEEKLY;INTERVAL=2;BYDAY=SA;COUNT=5",
             "2026-12-05 18:00",
         ),
+        ("jeden 3. Donnerstag im Monat um 19 Uhr, sechsmal", "FREQ=MONTHLY;BYDAY=3TH;COUNT=6", "2026-11-19 19:00"),
+        ("dienstags und donnerstags um halb 7, 9 mal", "FREQ=WEEKLY;BYDAY=TU,TH;COUNT=9", "2026-11-03 18:30"),
+        ("alle 14 Tage dienstags 18 Uhr 10 mal", "FREQ=WEEKLY;INTERVAL=2;BYDAY=TU;COUNT=10", "2026-11-03 18:00"),
+        ("jede zweite Woche Freitag 18 Uhr, 2x", "FREQ=WEEKLY;INTERVAL=2;BYDAY=FR;COUNT=2", "2026-11-06 18:00"),
+        ("werktags 9 Uhr 5 mal", "FREQ=WEEKLY;BYDAY=MO,TU,WE,TH,FR;COUNT=5", "2026-11-03 09:00"),
+        ("mittwochs 18 Uhr bis Ende Februar", "FREQ=WEEKLY;BYDAY=WE;UNTIL=20270228T235959", "2026-11-04 18:00"),
+        ("mittwochs 18 Uhr bis November", "FREQ=WEEKLY;BYDAY=WE;UNTIL=20261130T235959", "2026-11-04 18:00"),
         ("monatlich ab 15.12. 18 Uhr, 3 mal", "FREQ=MONTHLY;BYMONTHDAY=15;COUNT=3", "2026-12-15 18:00"),
     ],
 )
@@ -78,11 +162,21 @@ def test_it_understands_what_comes_again(words: str, rule: str, first: str) -> N
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        ("30.2. 18 Uhr", when.Unclear),
-        ("30. Februar 18 Uhr", when.Unclear),
-        ("31. April 2027 10:00", when.Unclear),
-        ("irgendwann 18 Uhr", when.Unclear),
-        ("", when.Unclear),
+        ("30.2. 18 Uhr", days.Unclear),
+        ("30. Februar 18 Uhr", days.Unclear),
+        ("31. April 2027 10:00", days.Unclear),
+        ("irgendwann 18 Uhr", days.Unclear),
+        ("", days.Unclear),
+        ("Freitag 18 Uhr und 20 Uhr", days.Unclear),
+        ("5.12. 18 Uhr, Einlass 17:30", days.Unclear),
+        ("Donnerstag, 3.11., 18 Uhr", days.OtherWeekday),
+        ("halb sieben", when.NoDay),
+        ("31.2.", days.Unclear),
+        ("heute Abend", when.NoHour),
+        ("5.-7. Juni", when.NoHour),
+        ("12.12. 18 Uhr bis 12.12. 17 Uhr", when.EndsEarlier),
+        ("1.5. bis 1.9. 10 Uhr", when.TooLong),
+        ("31.12.9999 23:00 bis 31.12.9999 23:30", days.TooFar),
         ("gestern", when.Past),
         ("gestern 18 Uhr", when.Past),
         ("heute 9 Uhr", when.Past),
@@ -90,7 +184,7 @@ def test_it_understands_what_comes_again(words: str, rule: str, first: str) -> N
         ("5.12. 25 Uhr", when.NoSuchHour),
         ("morgen 13pm", when.NoSuchHour),
         ("5.12. 18:00 bis 17:00", when.EndsEarlier),
-        ("5.12.2099 18:00", when.TooFar),
+        ("5.12.2099 18:00", days.TooFar),
     ],
 )
 def test_what_is_no_time_is_said_to_be_none(words: str, error: type[Exception]) -> None:
@@ -98,9 +192,16 @@ def test_what_is_no_time_is_said_to_be_none(words: str, error: type[Exception]) 
         understand(words, MONDAY)
 
 
-@given(st.text(max_size=60))
+PIECES = (
+    "halb viertel dreiviertel vor nach um bis - von am 5. 7. 12.12. juni freitag dienstags jeden zweiten 1. im monat "
+    "alle 14 tage wochen in einer uhr 18 18:00 18.30 7 25 0 10 mal abends morgens morgen mittag früh ende ganztägig "
+    "stunden anderthalb 2h und , ( every other week from friday 6pm half past to until 2026-12-05 31.12.9999 letzten"
+)
+
+
+@given(st.text(max_size=60) | st.lists(st.sampled_from(PIECES.split()), max_size=9).map(" ".join))
 def test_no_words_break_it(words: str) -> None:
-    known = (when.Unclear, when.Past, when.NoHour, when.NoSuchHour, when.EndsEarlier, when.TooFar)
+    known = (days.Unclear, when.Past, when.NoHour, when.NoSuchHour, when.EndsEarlier, days.TooFar)
     with contextlib.suppress(*known):
         assert isinstance(understand(words, MONDAY), Meant)
 

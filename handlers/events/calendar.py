@@ -1,8 +1,8 @@
 """Calendar files and feeds (RFC 5545): one event, the lab's, a topic's, a person's."""
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from datetime import UTC, date, datetime, time, timedelta
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from sqlmodel import Session
@@ -24,13 +24,6 @@ FED = timedelta(days=90)
 """How long an event that is over stays in a feed."""
 
 
-class Feed(NamedTuple):
-    """A calendar as it is served, and when it changed last."""
-
-    content: bytes
-    changed_at: datetime
-
-
 @router.maker("events.ics")
 def one_event(session: Session, number: str) -> bytes:
     """The file that comes with a confirmation."""
@@ -40,9 +33,14 @@ def one_event(session: Session, number: str) -> bytes:
     return _bytes(calendar, [event])
 
 
-def feed(session: Session, lab: str, name: str, topics: Sequence[str], now: datetime) -> Feed | None:
+def version(session: Session, now: datetime) -> str:
+    """Another one as soon as a public feed may be another one; making a feed costs a thousand times as much."""
+    return f"{listing.version(session)} {(now - FED).date()}"
+
+
+def feed(session: Session, lab: str, name: str, topics: Sequence[str], now: datetime) -> bytes | None:
     """The feed of this name: "" is the lab's own, else a topic's, else a person's by its secret; ``None`` for none."""
-    since = now - FED
+    since = datetime.combine((now - FED).date(), time(), UTC)  # a day's feeds are the same
     if name == "":
         return _feed(session, lab, listing.feed(session, since))
     if name in topics:
@@ -54,10 +52,10 @@ def feed(session: Session, lab: str, name: str, topics: Sequence[str], now: date
     events = listing.feed(session, since, person_id=person)
     for event in events:
         calendar.add_component(_entry(event, event.uid))
-    return Feed(_bytes(calendar, events), _changed(events))
+    return _bytes(calendar, events)
 
 
-def _feed(session: Session, lab: str, events: Sequence[Event]) -> Feed:
+def _feed(session: Session, lab: str, events: Sequence[Event]) -> bytes:
     """Series as a rule with exceptions, and each occurrence that differs by itself."""
     calendar = _calendar(lab, "PUBLISH")
     ids = {event.series_id for event in events if event.series_id is not None}
@@ -70,7 +68,7 @@ def _feed(session: Session, lab: str, events: Sequence[Event]) -> Feed:
         for entry in _series(series, occurrences):
             calendar.add_component(entry)
         shown += occurrences
-    return Feed(_bytes(calendar, shown), _changed(shown))
+    return _bytes(calendar, shown)
 
 
 def _series(series: Series, occurrences: Sequence[Event]) -> "list[Entry]":
@@ -82,6 +80,8 @@ def _series(series: Series, occurrences: Sequence[Event]) -> "list[Entry]":
     first, clock = datetime.fromisoformat(series.wall), ZoneInfo(series.zone)
     entry = _entry(master, series.uid, first.replace(tzinfo=clock), series.minutes)
     entry.add("rrule", vRecur.from_ical(series.rule))
+    del entry["sequence"]
+    entry.add("sequence", max(each.sequence for each in occurrences))  # each change of one of them is one of the series
     there = {each.occurrence: each for each in occurrences}
     skipped = [
         wall
@@ -93,7 +93,7 @@ def _series(series: Series, occurrences: Sequence[Event]) -> "list[Entry]":
     entries = [entry]
     for each in occurrences:
         if each.status == Status.PUBLISHED and _differs(each, master, series):
-            other = _entry(each, series.uid)
+            other = _entry(each, series.uid, each.begins.replace(tzinfo=each.clock))
             other.add("recurrence-id", datetime.fromisoformat(each.occurrence or each.wall).replace(tzinfo=clock))
             entries.append(other)
     return entries
@@ -119,7 +119,7 @@ def _calendar(name: str | None, method: str) -> "Calendar":
 
 
 def _entry(event: Event, uid: str, first: datetime | None = None, minutes: int | None = None) -> "Entry":
-    """An event; as the master of a series, with its ``first`` beginning (aware) and its usual length."""
+    """An event; as part of a series with its beginning (aware), which as the master's is the ``first``."""
     from icalendar import Alarm
     from icalendar import Event as Entry
 
@@ -131,8 +131,13 @@ def _entry(event: Event, uid: str, first: datetime | None = None, minutes: int |
     entry.add("sequence", event.sequence)
     entry.add("dtstamp", event.changed_at.astimezone(UTC))
     entry.add("last-modified", event.changed_at.astimezone(UTC))
-    entry.add("dtstart", begins)
-    entry.add("dtend", ends.astimezone(begins.tzinfo))
+    ends = ends.astimezone(begins.tzinfo)
+    if begins.time() == ends.time() == time() and first is None:  # whole days (RFC 5545, 3.6.1)
+        entry.add("dtstart", begins.date())
+        entry.add("dtend", ends.date())
+    else:
+        entry.add("dtstart", begins)
+        entry.add("dtend", ends)
     entry.add("summary", event.title)
     about = [part for part in (event.text, event.cost, event.link) if part]
     if about:
@@ -156,7 +161,3 @@ def _bytes(calendar: "Calendar", events: Sequence[Event]) -> bytes:
     calendar.add_missing_timezones(date(min(years) - 1, 1, 1), date(max(years) + 4, 1, 1))
     content: bytes = calendar.to_ical()
     return content
-
-
-def _changed(events: Sequence[Event]) -> datetime:
-    return max((event.changed_at for event in events), default=datetime(2026, 1, 1, tzinfo=UTC))

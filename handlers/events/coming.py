@@ -45,9 +45,8 @@ def show_press(turn: Turn, number: str) -> None:
 
 def refresh(turn: Turn, event: Event) -> None:
     """The cards in groups show how it is now."""
-    for chat_id, person_id in outbox.showing(turn.connection, subject(event)):
-        if person_id is None:
-            turn.edit_copies(subject(event), chat_id, card(turn, event))
+    for chat_id in outbox.rooms_showing(turn.connection, subject(event)):
+        turn.edit_copies(subject(event), chat_id, card(turn, event))
 
 
 @router.press("event.answer")

@@ -1,13 +1,19 @@
 """Finding events: by date, topic and accessibility, as a list, as a picture of the month, in one's own calendar."""
 
 import re
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from bot.router import Router
 from bot.turn import Turn
-from bot.types import Attachment, Choice, Lines, Message, N, T, Text, Verbatim
-from handlers.events import coming
+from bot.types import Attachment, Choice, Lines, Message, N, Span, T, Text, Verbatim
+from handlers.events import coming, when
+from handlers.events.days import TooFar, Unclear, days_of
+from handlers.events.facts import local_now
 from handlers.events.words import ACCESS, span
-from storage.events import calendars, listing, planning
+from storage.events import calendars, listing, moments, planning
 from storage.events.tables import Event, State
 from storage.people import Role
 
@@ -65,7 +71,7 @@ def about(turn: Turn, number: str, words: str) -> None:
 
 
 def _filter(turn: Turn, text: str) -> str:
-    """What words in a list mean: a topic, a fact about accessibility, else words to look for."""
+    """What words in a list mean: a topic, a fact about accessibility, some days, else words to look for."""
     wanted = text.strip().casefold()
     if not wanted:
         return ALL
@@ -76,25 +82,51 @@ def _filter(turn: Turn, text: str) -> str:
         for key, label in ACCESS.items():
             if wanted in (key, words.plain(label).casefold()):
                 return f"access:{key}"
+    with suppress(Unclear, TooFar):
+        return _dates(*days_of(text[: when.LONGEST], local_now(turn)))
     return f"words:{text.strip()[:60]}"
+
+
+def _dates(first: date, last: date) -> str:
+    return f"dates:{first} {last}"
 
 
 @router.press("events.list")
 def show_list(turn: Turn, wanted: str, after: str) -> None:
+    text, choices = _list(turn, wanted, after)
+    turn.replace(text, *choices)
+
+
+@router.press("events.series")
+def show_series(turn: Turn, number: str) -> None:
+    """The other dates, below the card that stays."""
+    text, choices = _list(turn, f"series:{number}", "")
+    turn.say(text, *choices)
+
+
+def _list(turn: Turn, wanted: str, after: str) -> tuple[Text, Sequence[Choice]]:
+    """A page of a list, and what can be done with it."""
     kind, _, value = wanted.partition(":")
+    span_of = _span(value, turn.words.zone) if kind == "dates" else None
     page = listing.browse(
         turn.db,
-        turn.now,
+        turn.now if span_of is None else max(turn.now, span_of.starts_at),
+        until=None if span_of is None else span_of.ends_at,
         topic=value if kind == "topic" else None,
         access=value if kind == "access" else None,
         words=value if kind == "words" else "",
         person_id=turn.person.id if kind == MINE else None,
+        series_id=int(value) if kind == "series" else None,
+        next_only=kind not in ("dates", "series", MINE),
         after=after or None,
     )
     organises = turn.may(Role.ORGANISER)
     parts: list[Text] = [_line(event) for event in page.events]
     choices = [Choice(_label(event), "event.show", (str(event.id),)) for event in page.events]
-    if not parts:
+    head: Text = T("What is on:") if span_of is None else T("What is on, {when}:", when=span_of)
+    if not parts and span_of is not None:
+        parts.append(T("Nothing is planned for this time: {when}.", when=span_of))
+    elif not parts:
         parts.append(T("There is nothing yet.") if wanted == ALL else T("Nothing like that is planned."))
     if page.after is not None:
         choices.append(Choice(T("More"), "events.list", (wanted, page.after)))
@@ -109,7 +141,13 @@ def show_list(turn: Turn, wanted: str, after: str) -> None:
             choices.append(Choice(T("My calendar, and news"), "events.mine"))
         elif turn.may_set_up():
             choices.append(Choice(T("What this group hears"), "room.show"))
-    turn.replace(Lines([T("What is on:"), *parts] if page.events else parts, "\n\n"), *choices)
+    return Lines([head, *parts] if page.events else parts, "\n\n"), choices
+
+
+def _span(dates: str, zone: ZoneInfo) -> Span:
+    """From the midnight before the first day to the one after the last."""
+    first, last = (datetime.fromisoformat(each) for each in dates.split())
+    return Span(moments.instant(first, zone), moments.instant(last + timedelta(days=1), zone), zone)
 
 
 def _line(event: Event) -> Text:
@@ -117,6 +155,8 @@ def _line(event: Event) -> Text:
     where: list[Text] = [span(event, short=True)]
     if event.place:
         where.append(Verbatim(event.place))
+    if event.series_id is not None:
+        where.append(T("one of a series"))
     lines.append(Lines(where, " · "))
     if event.free is not None:
         full = not event.free or event.waiting
@@ -136,9 +176,14 @@ def _label(event: Event, *, draft: bool = False) -> Text:
 @router.press("events.filters")
 def filters(turn: Turn) -> None:
     choices = [Choice(T("Mine"), "events.list", (MINE, ""))]
+    for label, words in ((T("This week"), "this week"), (T("Next week"), "next week")):
+        choices.append(Choice(label, "events.list", (_dates(*days_of(words, local_now(turn))), "")))
     choices += [Choice(label, "events.list", (f"topic:{key}", "")) for key, label in turn.lab.topics.items()]
     choices += [Choice(label, "events.list", (f"access:{key}", "")) for key, label in ACCESS.items()]
-    turn.replace(T("Which events? You can also write words behind the command: /events repair"), *choices)
+    turn.replace(
+        T("Which events? You can also write words or days behind the command: /events repair, /events tomorrow"),
+        *choices,
+    )
 
 
 # -- what I hear ------------------------------------------------------------------------------

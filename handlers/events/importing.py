@@ -36,6 +36,15 @@ def bring_in(turn: Turn, content: bytes, _name: str) -> None:
     except reading.NoCalendar:
         turn.say(T("This is no calendar file. Please export it as iCalendar (.ics)."))
         return
+    except reading.OtherMethod as other:
+        turn.say(
+            T(
+                "This file is a message about an invitation ({method}), not the event itself. "
+                "Please export the event from the calendar.",
+                method=other.method,
+            )
+        )
+        return
     steps = [importing.compare(turn.db, entry, turn.now) for entry in contents.entries]
     lines = _found(contents)
     if all(step.older or step.does_nothing for step in steps):

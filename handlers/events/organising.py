@@ -59,12 +59,12 @@ def manage(turn: Turn, number: str) -> None:
             Choice(T("Discard the draft"), "event.discard", (number,)),
         ]
     if event.status != Status.CANCELLED:
+        changes = {key: FACTS[key].label for key in ("title", "place", "text", "capacity", "least", "closes_at")}
+        changes |= {"topic": T("Topic")} | {key: FACTS[key].label for key in ("locale", "cost", "link", "notes")}
+        if event.ends_at > turn.now:
+            choices.append(Choice(T("Move to another time"), "event.reach", (number, "move")))
         choices += [
-            Choice(T("Move to another time"), "event.reach", (number, "move")),
-            *(
-                Choice(T("Change: {what}", what=FACTS[key].label), "event.reach", (number, key))
-                for key in ("title", "place", "text", "capacity", "least", "closes_at", "cost", "link", "notes")
-            ),
+            *(Choice(T("Change: {what}", what=label), "event.reach", (number, key)) for key, label in changes.items()),
             Choice(T("Accessibility"), "event.reach", (number, "access")),
         ]
     if event.status == Status.PUBLISHED:
@@ -124,8 +124,13 @@ def begin(turn: Turn, number: str, what: str, reach: str) -> None:
         )
     elif what == "access":
         _ask_access(turn, event, reach)
+    elif what == "topic":
+        topics = turn.lab.topics.items()
+        choices = [Choice(label, "event.set_topic", (number, key, reach)) for key, label in topics]
+        turn.replace(T("Which topic fits?"), *choices, Choice(T("View"), "event.show", (number,)))
     elif what == "move":
-        turn.ask(Lines([span(event), T("When is it to be?")]), CANCEL, step="event.moved", data=data)
+        on = {"day": event.wall[:10]}  # whoever names an hour alone means the same day
+        turn.ask(Lines([span(event), T("When is it to be?")]), CANCEL, step="event.moved", data=data | on)
     elif what in FACTS:
         fact = FACTS[what]
         choices = [Choice(T("Leave it out"), "event.without", (number, what, reach))] if fact.optional else []
@@ -148,7 +153,7 @@ def changed(turn: Turn, words: str) -> None:
         values = dict(FACTS[data["what"]].take(turn, words))
     except Wrong as wrong:
         assert turn.dialog is not None
-        again = {**data, "day": wrong.day}
+        again = {**data, "day": wrong.day or data.get("day")}
         turn.ask(wrong.text, *FACTS[data["what"]].choices(CANCEL), step=turn.dialog.step, data=again)
         return
     turn.done()
@@ -190,6 +195,13 @@ def set_access(turn: Turn, number: str, key: str, reach: str) -> None:
         _ask_access(turn, event, reach)
 
 
+@router.press("event.set_topic")
+def set_topic(turn: Turn, number: str, topic: str, reach: str) -> None:
+    event = organised(turn, number)
+    if event is not None and topic in turn.lab.topics:
+        _change(turn, event, reach, {"topic": topic})
+
+
 def _change(turn: Turn, event: Event, reach: str, values: Mapping[str, Any]) -> None:
     if event.status == Status.CANCELLED:
         turn.say(gone(str(event.id)))
@@ -198,6 +210,7 @@ def _change(turn: Turn, event: Event, reach: str, values: Mapping[str, Any]) -> 
     if isinstance(changes.get("closes_at"), str):
         changes["closes_at"] = datetime.fromisoformat(changes["closes_at"])
     events = _concerned(turn, event, reach)
+    known = {each.number for each in events if each.notes}
     try:
         planning.change(turn.db, events, turn.now, **changes)
     except places.TooMany as error:
@@ -211,6 +224,9 @@ def _change(turn: Turn, event: Event, reach: str, values: Mapping[str, Any]) -> 
         tell_offered(turn, each, places.promote(turn.db, each, turn.now))
         if each.status == Status.PUBLISHED and changes.keys() & {"place", "link"}:
             reminding.tell_everybody(turn.db, each, "changed", turn.now)
+            turn.due(turn.now)
+        elif changes.get("notes") and each.number not in known and reminding.feedback_at(each) <= turn.now:
+            reminding.tell_everybody(turn.db, each, "notes", turn.now, (State.YES,))  # the question came without it
             turn.due(turn.now)
     turn.say(card(turn, event))
 
@@ -234,7 +250,7 @@ def moved(turn: Turn, words: str) -> None:
     try:
         meant = understood(turn, words, once=True)
     except Wrong as wrong:
-        turn.ask(wrong.text, CANCEL, step="event.moved", data={**data, "day": wrong.day})
+        turn.ask(wrong.text, CANCEL, step="event.moved", data={**data, "day": wrong.day or data.get("day")})
         return
     minutes = meant.minutes if _has_end(turn, words) else event.minutes
     starts = moments.instant(meant.wall, event.clock)
@@ -248,7 +264,7 @@ def moved(turn: Turn, words: str) -> None:
         Choice(T("No, another time"), "event.begin", (asked["event"], "move", asked["reach"])),
         CANCEL,
         step="event.moved",  # whoever writes instead of pressing means another time
-        data=asked | {"wall": meant.wall.isoformat(), "minutes": minutes},
+        data=asked | {"wall": meant.wall.isoformat(), "minutes": minutes, "day": str(meant.wall.date())},
     )
 
 
@@ -282,8 +298,8 @@ def move(turn: Turn) -> None:
 
 
 def _has_end(turn: Turn, words: str) -> bool:
-    """Whether a length was said, or the end: two readings with different usual lengths agree then."""
-    return meaning(turn, words, 7).minutes == meaning(turn, words, 11).minutes
+    """Whether a length was said, or the end, or another day on which it ends."""
+    return meaning(turn, words, 1)[1].minutes > 1
 
 
 @router.press("event.cancel")
@@ -368,8 +384,8 @@ def door(turn: Turn, number: str) -> None:
         best = STARS[max(STARS)]
         lines.append(
             T(
-                "{answers} answers afterwards, on average {stars} of {most} ({best}).",
-                answers=turnout.answers,
+                "Afterwards: on average {stars} of {most} ({best}), by {answers}.",
+                answers=N("{n} answer", "{n} answers", n=turnout.answers),
                 stars=round(turnout.stars, 1),
                 most=max(STARS),
                 best=best,

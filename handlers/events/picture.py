@@ -49,6 +49,12 @@ def month(session: Session, first: str, zone: str, locale: str) -> bytes:
         local = event.starts_at.astimezone(clock)
         known = event.title if shows(tiny, event.title) else f"#{event.number}"
         days.setdefault(local.day, []).append(f"{local:%H:%M} {known}")
+        if event.minutes > 720:  # it is not only into the night that it goes on
+            last = (event.ends_at - timedelta(minutes=1)).astimezone(clock).date()
+            for later in range(1, (last - local.date()).days + 1):
+                goes_on = local.date() + timedelta(days=later)
+                if goes_on.month == begins.month:
+                    days.setdefault(goes_on.day, []).append(f"… {known}")
     image = Image.new("RGB", (WIDTH + 1, HEAD + CELL * len(weeks) + 10), PAPER)
     draw = ImageDraw.Draw(image)
     name = format_skeleton("yMMMM", begins, locale=language)

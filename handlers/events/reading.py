@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from bot.types import T, Text
-from handlers.events.when import FURTHEST, USUAL_MINUTES
+from handlers.events.days import FURTHEST
+from handlers.events.when import USUAL_MINUTES
 from storage.events import moments
 from storage.events.importing import Date, Entry
 from storage.events.moments import instant
@@ -45,7 +46,7 @@ OLDEST = timedelta(days=30 * 366)
 LONGEST_UID, LONGEST_RULE = 200, 300
 
 KNOWN = re.compile(
-    r"(?:UID|SEQUENCE|SUMMARY|DESCRIPTION|LOCATION|URL|CATEGORIES|CLASS|STATUS|DTSTART|DTEND|DURATION|RRULE|RDATE|EXDATE|"
+    r"(?:UID|SEQUENCE|SUMMARY|DESCRIPTION|LOCATION|URL|CATEGORIES|CLASS|STATUS|DTSTART|DTEND|DURATION|RRULE|RDATE|EXDATE|EXRULE|"
     r"RECURRENCE-ID)[;:]",
     re.IGNORECASE,
 )
@@ -63,6 +64,17 @@ class NoCalendar(Exception):
     """This is no calendar file."""
 
 
+METHOD = re.compile(r"^METHOD:([\w-]+)\s*$", re.IGNORECASE | re.MULTILINE)
+
+
+class OtherMethod(Exception):
+    """A message between calendars (RFC 5546) that holds no events of its own, as an answer to an invitation."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__(method)
+        self.method = method
+
+
 class Unfit(Exception):
     """An entry that cannot be taken; ``reason`` says why."""
 
@@ -75,10 +87,12 @@ class Unfit(Exception):
 class Contents:
     """What a file holds: what can be taken, what cannot and why, and how many events that are over.
 
-    ``cut`` are the titles of series that go on longer than is taken. ``dates`` is how many dates have been made, and
-    ``years`` how many years have been searched for them.
+    ``cancels``: it says that its events do not take place (RFC 5546, 3.2.5). ``cut`` are the titles of series that go
+    on longer than is taken. ``dates`` is how many dates have been made, and ``years`` how many years have been searched
+    for them.
     """
 
+    cancels: bool = False
     entries: list[Entry] = field(default_factory=list)
     unfit: list[tuple[str, Text]] = field(default_factory=list)
     cut: list[str] = field(default_factory=list)
@@ -96,11 +110,16 @@ MORE = T("more than fits: {n} events, {dates} dates", n=MOST_ENTRIES, dates=MOST
 
 
 def read(content: bytes, zone: ZoneInfo, now: datetime, topics: Mapping[str, Sequence[str]]) -> Contents:
-    """Read a file, for a lab with this clock. ``topics`` are what each topic may be called. Raises ``NoCalendar``."""
+    """Read a file, for a lab with this clock. ``topics`` are what each topic may be called. Raises ``NoCalendar`` and
+    ``OtherMethod``.
+    """
     text = content.decode("utf-8-sig", errors="replace").replace("\x00", "")
     if not re.match(r"\s*BEGIN:VCALENDAR\s", text, re.IGNORECASE):
         raise NoCalendar
-    found = Contents()
+    method = said[1].upper() if (said := METHOD.search(text)) is not None else "PUBLISH"
+    if method not in ("PUBLISH", "REQUEST", "CANCEL"):
+        raise OtherMethod(method[:20])
+    found = Contents(cancels=method == "CANCEL")
     masters: dict[str, Component] = {}
     others: dict[str, list[Component]] = {}
     for uid, component in _components(text):
@@ -174,24 +193,28 @@ def _entry(
     found: Contents,
 ) -> Entry | None:
     """An event or a series; ``None`` when it is over."""
+    if found.cancels and "RECURRENCE-ID" not in master:  # it need not even say what and when
+        return Entry(uid=uid, sequence=_sequence(master), words={}, dates=[], minutes=1, topic=_topic(master, topics))
+    if any("RANGE" in _params(other) for other in others):
+        raise Unfit(T("changes all dates from one of them on: please export the whole series"))
     said = _words(master)
-    if not said["title"]:
+    if not said["title"] and not found.cancels:
         raise Unfit(T("has no title"))
     if _line(master, "CLASS", 20).upper() in ("PRIVATE", "CONFIDENTIAL"):
         raise Unfit(T("is marked as private"))
     begins, minutes = _times(master, zone)
     if begins - now > FURTHEST:
         raise Unfit(T("is more than three years away"))
-    cancelled = _cancelled(master)
+    cancelled = _cancelled(master, found)
     dates: list[Date] = []
     rule, clock = None, _clock(begins, zone)
     first = begins.astimezone(clock).replace(tzinfo=None)
-    if "RDATE" in master:
+    if "RDATE" in master or "EXRULE" in master:
         raise Unfit(T("has dates outside of its rule"))
     part = "RECURRENCE-ID" in master
     if part:
         said = {"title": said["title"]}
-        dates = _singly(others, zone, now, said)
+        dates = _singly(others, zone, now, said, found)
     elif "RRULE" not in master:
         dates = [_date(first, clock, minutes, zone, cancelled)]
     else:
@@ -199,7 +222,7 @@ def _entry(
         first = walls[0] if walls else first
         left_out = _days(master, "EXDATE", clock)
         dates = [_date(on, clock, minutes, zone, cancelled) for on in walls if on.date() not in left_out]
-        dates = _with(dates, others, clock, zone, said)
+        dates = _with(dates, others, clock, zone, said, found)
     dates = [each for each in dates if instant(_wall(each), zone) + timedelta(minutes=each.minutes) > now]
     if not dates:
         return None
@@ -229,7 +252,12 @@ def _date(on: datetime, clock: ZoneInfo, minutes: int, zone: ZoneInfo, cancelled
 
 
 def _with(
-    dates: list[Date], others: "Sequence[Component]", clock: ZoneInfo, zone: ZoneInfo, said: Mapping[str, str]
+    dates: list[Date],
+    others: "Sequence[Component]",
+    clock: ZoneInfo,
+    zone: ZoneInfo,
+    said: Mapping[str, str],
+    found: Contents,
 ) -> list[Date]:
     """The dates of a series, with those that are said otherwise by themselves (RFC 5545, 3.8.4.4)."""
     by_day = {each.on[:10]: each for each in dates}
@@ -237,11 +265,13 @@ def _with(
         for day in _days(other, "RECURRENCE-ID", clock):
             if (planned := by_day.get(day.isoformat())) is None:
                 continue
-            by_day[day.isoformat()] = _otherwise(other, planned.on, zone, said)
+            by_day[day.isoformat()] = _otherwise(other, planned.on, zone, said, found)
     return list(by_day.values())
 
 
-def _singly(others: "Sequence[Component]", zone: ZoneInfo, now: datetime, said: Mapping[str, str]) -> list[Date]:
+def _singly(
+    others: "Sequence[Component]", zone: ZoneInfo, now: datetime, said: Mapping[str, str], found: Contents
+) -> list[Date]:
     """Single dates of a series of which nothing else is said; it goes by the clock that they go by."""
     by_day: dict[date, Date] = {}
     for other in sorted(others, key=_sequence):
@@ -251,16 +281,16 @@ def _singly(others: "Sequence[Component]", zone: ZoneInfo, now: datetime, said: 
         clock = _clock(begins, zone)
         for day in _days(other, "RECURRENCE-ID", clock):
             on = datetime.combine(day, begins.astimezone(clock).time())
-            by_day[day] = _otherwise(other, stored(on), zone, said)
+            by_day[day] = _otherwise(other, stored(on), zone, said, found)
     return sorted(by_day.values(), key=lambda each: each.wall)
 
 
-def _otherwise(other: "Component", on: str, zone: ZoneInfo, said: Mapping[str, str]) -> Date:
+def _otherwise(other: "Component", on: str, zone: ZoneInfo, said: Mapping[str, str], found: Contents) -> Date:
     """The date of a series that this component tells by itself."""
     begins, minutes = _times(other, zone)
     local = begins.astimezone(zone).replace(tzinfo=None)
     words = {name: value for name, value in _words(other).items() if value and value != said.get(name)}
-    return Date(on, stored(local), minutes, _cancelled(other), words)
+    return Date(on, stored(local), minutes, _cancelled(other, found), words)
 
 
 # -- the rule -----------------------------------------------------------------------------------------------
@@ -438,8 +468,14 @@ def _line(component: "Component", name: str, longest: int) -> str:
     return words if len(words) <= longest else f"{words[: longest - 1].rstrip()}…"
 
 
-def _cancelled(component: "Component") -> bool:
-    return _line(component, "STATUS", 20).upper() == "CANCELLED"
+def _cancelled(component: "Component", found: Contents) -> bool:
+    return found.cancels or _line(component, "STATUS", 20).upper() == "CANCELLED"
+
+
+def _params(component: "Component") -> Mapping[str, str]:
+    """What is said beside the date of a series that a component is about."""
+    params: Mapping[str, str] = getattr(component.get("RECURRENCE-ID"), "params", {})
+    return params
 
 
 def _topic(component: "Component", topics: Mapping[str, Sequence[str]]) -> str:

@@ -10,7 +10,7 @@ from bot.types import Choice, Lines, Mentions, Message, N, T, Text
 from handlers.events.coming import feedback_question, fewer_question, refresh, tell_offered
 from handlers.events.importing import news_of
 from handlers.events.words import answers, calendar_file, card, personal, span, subject
-from storage import conversation, outbox
+from storage import conversation, outbox, rooms
 from storage.events import places, planning, reminding
 from storage.events.reminding import Claimed
 from storage.events.tables import Event, Kind, Rsvp, State, Status
@@ -24,6 +24,7 @@ NEWS: dict[str, Text] = {
     "moved": T("“{title}” has another time:"),
     "changed": T("Something has changed about “{title}”:"),
     "cancelled": T("“{title}” is cancelled. It would have been:"),
+    "notes": T("Minutes and photos of “{title}” are there now:"),
 }
 
 
@@ -34,7 +35,8 @@ def tell_what_is_due(turn: Turn) -> None:
     expired: list[Claimed] = []
     together: dict[tuple[Kind, int, str], list[Claimed]] = {}
     for each in claimed:
-        if each.kind in (Kind.REMIND, Kind.FEEDBACK) and not reminding.is_useful(each, turn.now):
+        useful = each.kind not in (Kind.REMIND, Kind.FEEDBACK) or reminding.is_useful(each, turn.now)
+        if not useful or (each.chat_id is not None and not _hears(turn, each.chat_id, each.event)):
             expired.append(each)
         elif each.person_id is not None and each.kind != Kind.HOLD:
             together.setdefault((each.kind, each.event.number, each.note), []).append(each)
@@ -43,6 +45,12 @@ def tell_what_is_due(turn: Turn) -> None:
     for (kind, _, note), those in together.items():
         _tell(turn, kind, those[0].event, note, [each for each in those if each.hears])
     reminding.expire(turn.db, expired)
+
+
+def _hears(turn: Turn, chat_id: int, event: Event) -> bool:
+    """Whether a room still wants to hear of such events."""
+    hearing = rooms.hearing(turn.connection, [rooms.EVENTS, event.topic])
+    return chat_id in hearing or chat_id in conversation.team_chats(turn.connection)
 
 
 def _tell(turn: Turn, kind: Kind, event: Event, note: str, those: Sequence[Claimed]) -> None:
@@ -98,6 +106,8 @@ def _news(turn: Turn, event: Event, note: str) -> Message:
     known = NEWS[note]
     assert isinstance(known, T)
     text = Lines([T(known.msgid, title=event.title), Lines(lines)], "\n\n")
+    if note == "notes":
+        return Message(text, (Choice(T("Minutes and photos"), url=event.notes),) if event.notes else ())
     return Message(text, answers(event, turn.now), attachment=calendar_file(event))
 
 

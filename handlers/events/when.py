@@ -1,39 +1,44 @@
 """When: “nächsten Freitag 18–21 Uhr” and “every second Tuesday 6pm, 10 times” become wall times and rules.
 
 dateparser knows the names of days and months, but no ranges, no repetition, and few hours ("18 Uhr" it reads as the
-18th). So hours, ranges, lengths and rules are taken out of the words first, and it is given only the day.
+18th). So hours, ranges, lengths and rules are taken out of the words first, and what remains is the day (``days``).
 """
 
 import re
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from typing import Any
 
 from dateutil.rrule import rrulestr
+
+from handlers.events.days import (
+    ANY_DAY,
+    CODES,
+    DAY,
+    DAYLIKE,
+    DAYS,
+    FILLERS,
+    FURTHEST,
+    MONTH_NAME,
+    TooFar,
+    Unclear,
+    day_of,
+    is_weekday,
+    last_day,
+)
+from handlers.events.spoken import Part, on_the_clock
 
 USUAL_MINUTES = 120
 """How long an event takes when nothing is said."""
 
-FURTHEST = timedelta(days=3 * 366)
-"""How far ahead an event can be."""
+MOST_SPLITS = 3
+"""At how many places words are taken apart into two days."""
+
+LONGEST_EVENT = timedelta(days=31)
+"""What lasts longer is several events."""
 
 LONGEST = 200
 """The longest words that are looked at, in characters."""
 
-DAYS = {
-    day: code
-    for code, days in {
-        "MO": "montag monday mo mon",
-        "TU": "dienstag tuesday di die tue tues",
-        "WE": "mittwoch wednesday mi wed",
-        "TH": "donnerstag thursday do thu thurs",
-        "FR": "freitag friday fr fri",
-        "SA": "samstag sonnabend saturday sa sat",
-        "SU": "sonntag sunday so sun",
-    }.items()
-    for day in days.split()
-}
-CODES = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 NUMBERS = {
     word: number
     for number, words in {
@@ -45,12 +50,14 @@ NUMBERS = {
     }.items()
     for word in words.split()
 }
-FEW = {"zwei": 2, "two": 2, "drei": 3, "three": 3, "vier": 4, "four": 4}
+ORDINALS = NUMBERS | {f"{number}{sign}": number for number in (1, 2, 3, 4) for sign in (".", "st", "nd", "rd", "th")}
 
-_DAY = rf"(?P<day>{'|'.join(sorted(DAYS, key=len, reverse=True))})\b\.?"
+_AND = r"\s*(?:,|&|\+|und|and)\s*"
 _NUMBER = rf"(?P<number>{'|'.join(NUMBERS)})"
+_ORDINAL = rf"(?P<number>{'|'.join(re.escape(word) for word in sorted(ORDINALS, key=len, reverse=True))})"
 _MONTH = r"(?:\s+(?:im|des|jeden|in\s+the|of\s+the|of\s+each|each|every)\s+(?:monats?|month))"
 _EVERY = r"(?:jede[nrs]?|every|each)"
+_DAILY = r"(?:montag|dienstag|mittwoch|donnerstag|freitag|samstag|sonnabend|sonntag)s\b"
 _CLOCK = r"(?P<{0}h>\d{{1,2}})(?:[:.](?P<{0}m>\d{{2}}))?\s*(?P<{0}u>uhr|h\b|a\.?m\.?|p\.?m\.?)?"
 _TO = r"\s*(?:-|bis|to|until|till)\s*"
 
@@ -61,36 +68,52 @@ _HOUR = re.compile(
     r"(?<![\d.])(?:\b(?:um|at|ab|from)\s+)?(?:"
     r"(?P<ah>\d{1,2})[:.](?P<am>\d{2})\s*(?P<au>uhr|h\b|a\.?m\.?|p\.?m\.?)|"
     r"(?P<bh>\d{1,2}):(?P<bm>\d{2})|"
-    r"(?P<ch>\d{1,2})\s*(?P<cu>uhr|h\b|a\.?m\.?|p\.?m\.?)(?:\s*(?P<cm>\d{2})\b)?)(?![\d.:])"
+    r"(?P<ch>\d{1,2})\s*(?P<cu>uhr|h\b|a\.?m\.?|p\.?m\.?)(?:\s*(?P<cm>\d{2})\b(?!\s*(?:mal|x\b|times|termine|dates)))?)(?![\d.:])"
 )
+_DOTTED = re.compile(r"(?<![\d.])(?P<at>\b(?:um|ab|at|from)\s+)?(?P<h>\d{1,2})\.(?P<m>\d{2})(?![\d.:-])")
 _LONE_HOUR = re.compile(r"(?:um |at )?\d{1,2}(?:[:.]\d\d)?\s*(?:uhr|h|[ap]\.?m\.?)?", re.IGNORECASE)
 _LENGTH = re.compile(
     r"(?:\b(?:for|für)\s+)?(?<![\d.])(?P<n>\d{1,3}(?:[.,]5)?)\s*"
     r"(?:(?P<hours>stunden?|std\.?|hours?|hrs?)|min(?:uten?|utes?|s)?\.?)(?:\s+lang)?\b"
 )
+_SHORT_LENGTH = re.compile(r"(?<![\d.:])(?P<n>\d{1,2}(?:[.,]5)?)\s*(?P<hours>h)\b")
 _TIMES = re.compile(r"\b(?P<n>\d{1,3})\s*(?:mal|x|times|termine|dates|occurrences)\b")
 _UNTIL = re.compile(r"\b(?:bis(?:\s+zum)?|until|till)\s+(?P<date>.+)$")
 _RULES = (
-    (re.compile(rf"\b{_EVERY}\s+{_NUMBER}\s+{_DAY}{_MONTH}"), "monthly"),
-    (re.compile(rf"\b{_EVERY}\s+(?:zweiten|second|other|2\.|2nd)\s+{_DAY}"), "fortnightly"),
-    (re.compile(rf"\b(?:{_EVERY}\s+|am\s+|on\s+the\s+|the\s+)?{_NUMBER}\s+{_DAY}{_MONTH}?"), "monthly"),
-    (re.compile(rf"\b{_EVERY}\s+{_DAY}"), "weekly"),
-    (re.compile(r"\b(?P<day>montag|dienstag|mittwoch|donnerstag|freitag|samstag|sonntag)s\b"), "weekly"),
-    (re.compile(rf"\b(?:alle|every)\s+(?P<few>\d|{'|'.join(FEW)})\s+(?:wochen|weeks)\b"), "weeks"),
+    (re.compile(rf"(?<![\d.])(?:\b{_EVERY}\s+)?{_ORDINAL}\s+{DAY}{_MONTH}"), "monthly"),
+    (re.compile(rf"\b{_EVERY}\s+(?:zweiten|second|other|2\.|2nd)\s+{DAY}"), "fortnightly"),
+    (re.compile(rf"\b{_EVERY}\s+{_ORDINAL}\s+{DAY}"), "monthly"),
+    (re.compile(rf"\b(?:am\s+|on\s+the\s+|the\s+)?{_NUMBER}\s+{DAY}"), "monthly"),
+    (re.compile(r"\b(?:alle|every)\s+(?P<few>\d)\s+(?:wochen|weeks)\b"), "weeks"),
+    (
+        re.compile(
+            rf"\b(?:alle|every)\s+(?P<days>14)\s+(?:tage|days)\b|\bfortnightly\b|\b{_EVERY}\s+"
+            r"(?:zweite|andere|second|other|2\.|2nd)\s+(?:woche|week)\b"
+        ),
+        "weeks",
+    ),
+    (re.compile(rf"\b{_EVERY}\s+(?P<list>{ANY_DAY}(?:{_AND}(?:{_EVERY}\s+)?{ANY_DAY})*)"), "weekly"),
+    (re.compile(rf"\b(?P<list>{_DAILY}(?:{_AND}{_DAILY})*)"), "weekly"),
+    (re.compile(rf"\b(?:werktags|an\s+werktagen|on\s+weekdays|{_EVERY}\s+(?:werktag|weekday))\b"), "workdays"),
     (re.compile(rf"\b(?:wöchentlich|weekly|{_EVERY}\s+(?:woche|week))\b"), "week"),
     (re.compile(rf"\b(?:monatlich|monthly|{_EVERY}\s+(?:monat|month))\b"), "month"),
     (re.compile(rf"\b(?:täglich|daily|{_EVERY}\s+(?:tag|day))\b"), "day"),
 )
-_NEXT_WEEK = re.compile(
-    rf"\b(?:nächste[rn]?\s+woche|next\s+week)\s+(?:am\s+|on\s+)?{_DAY}|{_DAY.replace('day', 'other')}"
-    r"\s+(?:nächste[rn]?\s+woche|next\s+week)\b"
-)
-_WEEKDAY = re.compile(rf"(?:nächste[rnms]?|kommende[rnms]?|diese[rnms]?|next|this|coming)?\s*{_DAY}")
-_FILLERS = re.compile(r"\b(?:am|an|den|der|dem|um|ab|von|vom|on|the|at|from|starting|beginnend|uhr)\b|,")
+_WHOLE_DAY = re.compile(r"\b(?:ganztägig|ganztags|den\s+ganzen\s+tag|all[ -]day)\b")
+_BETWEEN = re.compile(r"\s*-\s*|\s+(?:bis(?:\s+zum?)?|to|until|till)\s+")
+_DAYS_OF_MONTH = (
+    (re.compile(rf"(?<![\d.])(\d{{1,2}})\.\s*(?:-|bis(?:\s+zum)?)\s*(\d{{1,2}})\.\s*"
+                rf"(\d{{1,2}}\.(?:\s?\d{{4}}|\d\d)?|{MONTH_NAME}(?:\s+\d{{4}})?)"), r"\1. \3 - \2. \3"),
+    (re.compile(rf"(?<![\d.:])(\d{{1,2}})\s*(?:-|to)\s*(\d{{1,2}})\s+({MONTH_NAME}(?:\s+\d{{4}})?)"),
+     r"\1 \3 - \2 \3"),
+    (re.compile(rf"\b({MONTH_NAME})\s+(\d{{1,2}})\s*(?:-|to)\s*(\d{{1,2}})(?![\d:.])(?!\s*(?:uhr|h\b|[ap]\.?m))"),
+     r"\1 \2 - \1 \3"),
+)  # fmt: skip
+"""Days that share their month, and the same with a month each."""
 
 
-class Unclear(Exception):
-    """These words hold no day that there is."""
+class NoDay(Unclear):
+    """There is an hour, but no day."""
 
 
 class NoHour(Exception):
@@ -109,8 +132,8 @@ class EndsEarlier(Exception):
     """It ends before it begins."""
 
 
-class TooFar(Exception):
-    """Further ahead than anybody plans here."""
+class TooLong(TooFar):
+    """It goes on for more than a month."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +151,23 @@ def understand(words: str, now: datetime, usual: int = USUAL_MINUTES) -> Meant:
     A rule without an end is left without one. Raises one of the exceptions above.
     """
     rest = " ".join(re.sub(r"[–—−]", "-", words[:LONGEST].casefold()).split())
-    rest = re.sub(r"(?<=\d)t(?=\d)", " ", rest)  # ISO 8601
+    rest = re.sub(r"(?<=\d)/(?=\d\d:)", "-", re.sub(r"(?<=\d)t(?=\d)", " ", rest))  # ISO 8601
+    rest, part = on_the_clock(rest)
     minutes, rest = _length(rest)
-    begin, end, rest = _hours(rest)
+    whole = _WHOLE_DAY.search(rest)
+    if whole is not None:  # from midnight to midnight
+        rest, part, minutes = f"{_without(rest, whole)} 0:00", None, 1440
+    if not any(expression.search(rest) for expression, _ in _RULES):
+        several = _several_days(rest, now, part, minutes or usual)
+        if several is not None:
+            return several
+    begin, end, rest = _hours(rest, part)
+    if minutes is None and begin is not None and end is None:
+        minutes, rest = _length(rest, _SHORT_LENGTH)
     count, until, pattern, found, rest = _repetition(rest, now)
     if begin is None:
         if pattern is None:
-            day = _day(rest, now)
+            day = day_of(rest, now)
             if day < now.date():
                 raise Past(words)
         raise NoHour(words)
@@ -145,28 +178,67 @@ def understand(words: str, now: datetime, usual: int = USUAL_MINUTES) -> Meant:
         minutes = int((last - first) / timedelta(minutes=1)) % 1440
     lasts = minutes or usual
     if pattern is None:
-        day = _day(rest, now)
+        if not FILLERS.sub(" ", rest).strip(" -."):
+            raise NoDay(words)
+        day = day_of(rest, now)
         wall = datetime.combine(day, begin)
-        if wall <= now and day == now.date() and _is_weekday(rest):
+        if wall <= now and day == now.date() and is_weekday(rest):
             wall += timedelta(days=7)
-        if wall <= now:
-            raise Past(words)
-    else:
-        wall, rule = _rule(pattern, found, rest, now, begin)
-        if count is not None:
-            rule += f";COUNT={count}"
-        elif until is not None:
-            if until < wall.date():
-                raise EndsEarlier(words)
-            rule += f";UNTIL={until:%Y%m%d}T235959"
-        return Meant(wall, lasts, rule)
-    if wall - now > FURTHEST:
-        raise TooFar(words)
-    return Meant(wall, lasts)
+        return _checked(Meant(wall, lasts), now)
+    wall, rule = _rule(pattern, found, rest, now, begin)
+    if count is not None:
+        rule += f";COUNT={count}"
+    elif until is not None:
+        if until < wall.date():
+            raise EndsEarlier(words)
+        rule += f";UNTIL={until:%Y%m%d}T235959"
+    return Meant(wall, lasts, rule)
 
 
-def _length(rest: str) -> tuple[int | None, str]:
-    found = _LENGTH.search(rest)
+def _checked(meant: Meant, now: datetime) -> Meant:
+    if meant.wall <= now:
+        raise Past(meant.wall)
+    if meant.wall - now > FURTHEST:
+        raise TooFar(meant.wall)
+    return meant
+
+
+def _several_days(rest: str, now: datetime, part: Part | None, usual: int) -> Meant | None:
+    """An event that ends on another day (“5.-7. Juni 10-16 Uhr”, “Freitag 18 Uhr bis Sonntag 14 Uhr”).
+
+    It begins at the first hour that is said, and ends at the last one. ``None`` when these words are of one day.
+    """
+    for expression, each in _DAYS_OF_MONTH:
+        rest = expression.sub(each, rest)
+    parts = [(rest[: between.start()], rest[between.end() :]) for between in _BETWEEN.finditer(rest)]
+    for left, right in [both for both in parts if all(DAYLIKE.search(side) for side in both)][:MOST_SPLITS]:
+        try:
+            begins, left_end, left = _hours(left, part)
+            ends, right_end, right = _hours(right, part)
+            first = day_of(left, now)
+            last = day_of(right, datetime.combine(first, time()))
+        except (Unclear, NoSuchHour):
+            continue
+        begin = begins or ends
+        if begin is None:
+            raise NoHour(rest)
+        wall = datetime.combine(first, begin)
+        if wall - now > FURTHEST:
+            raise TooFar(rest)
+        end = right_end or (left_end if begins is None or ends is None else ends) or (ends if begins else None)
+        until = datetime.combine(last, begin) + timedelta(minutes=usual) if end is None else datetime.combine(last, end)
+        if wall <= now and is_weekday(left):
+            wall, until = wall + timedelta(days=7), until + timedelta(days=7)
+        if until <= wall:
+            raise EndsEarlier(rest)
+        if until - wall > LONGEST_EVENT:
+            raise TooLong(rest)
+        return _checked(Meant(wall, int((until - wall) / timedelta(minutes=1))), now)
+    return None
+
+
+def _length(rest: str, expression: "re.Pattern[str]" = _LENGTH) -> tuple[int | None, str]:
+    found = expression.search(rest)
     if found is None:
         return None, rest
     number = float(found["n"].replace(",", "."))
@@ -175,23 +247,34 @@ def _length(rest: str) -> tuple[int | None, str]:
 
 def is_hour(text: str) -> bool:
     """Whether somebody names an hour and no day: “18”, “um 18 Uhr”, “6:30 pm”."""
-    return _LONE_HOUR.fullmatch(text.strip()) is not None
+    rest, _ = on_the_clock(" ".join(text.casefold().split()))
+    return _LONE_HOUR.fullmatch(rest) is not None
 
 
-def _hours(rest: str) -> tuple[time | None, time | None, str]:
+def _hours(rest: str, part: Part | None) -> tuple[time | None, time | None, str]:
+    """The hours of the beginning and of the end, and the words without them."""
     for found in _RANGE.finditer(rest):
-        if found["bu"] or (found["am"] and found["bm"]) or found["au"] or (found["am"] and ":" in found[0]):
+        told = found["bu"] or (found["am"] and found["bm"]) or found["au"] or (found["am"] and ":" in found[0])
+        if told or (found.start() and found.end() == len(rest) and int(found["ah"]) < int(found["bh"]) <= 24):
             unit = found["au"] or (found["bu"] if found["bu"] and found["bu"][0] in "ap" else None)
-            begin = _clock(found["ah"], found["am"], unit)
-            return begin, _clock(found["bh"], found["bm"], found["bu"]), _without(rest, found)
+            begin, end = _clock(found["ah"], found["am"], unit), _clock(found["bh"], found["bm"], found["bu"])
+            return _in(part, begin), _in(part, end), _without(rest, found)
     if (hour := _HOUR.search(rest)) is not None:
         begin = _clock(
             hour["ah"] or hour["bh"] or hour["ch"],
             hour["am"] or hour["bm"] or hour["cm"],
             hour["au"] or hour["cu"],
         )
-        return begin, None, _without(rest, hour)
+        return _in(part, begin), None, _without(rest, hour)
+    for dotted in _DOTTED.finditer(rest):
+        is_date = 1 <= int(dotted["h"]) <= 31 and 1 <= int(dotted["m"]) <= 12
+        if dotted["at"] or not is_date or DAYLIKE.search(rest[: dotted.start()].replace(".", ". ")):
+            return _in(part, _clock(dotted["h"], dotted["m"], None)), None, _without(rest, dotted)
     return None, None, rest
+
+
+def _in(part: Part | None, hour: time) -> time:
+    return hour if part is None else part.of(hour)
 
 
 def _clock(hour: str, minute: str | None, unit: str | None) -> time:
@@ -212,11 +295,13 @@ def _repetition(rest: str, now: datetime) -> tuple[int | None, date | None, str 
         if (found := expression.search(rest)) is None:
             continue
         rest = _without(rest, found)
+        if pattern in ("weeks", "week"):  # “alle zwei Wochen dienstags”
+            rest = re.sub(_DAILY, lambda day: day[0][:-1], rest)
         count, until = None, None
         if (times := _TIMES.search(rest)) is not None:
             count, rest = int(times["n"]), _without(rest, times)
         elif (end := _UNTIL.search(rest)) is not None:
-            until, rest = _day(end["date"], now), _without(rest, end)
+            until, rest = last_day(end["date"], now), _without(rest, end)
         return count, until, pattern, found, rest
     return None, None, None, None, rest
 
@@ -224,22 +309,28 @@ def _repetition(rest: str, now: datetime) -> tuple[int | None, date | None, str 
 def _rule(pattern: str, found: "re.Match[str] | None", rest: str, now: datetime, begin: time) -> tuple[datetime, str]:
     """The first wall time of a rule after now, or from the day on that is named, and the rule."""
     assert found is not None
-    named = _FILLERS.sub(" ", rest).strip()
-    start = datetime.combine(_day(rest, now) if named else now.date(), begin)
+    named = FILLERS.sub(" ", rest).strip()
+    start = datetime.combine(day_of(rest, now) if named else now.date(), begin)
     if pattern in ("week", "weeks", "month", "day") and start <= now and named:
         raise Past(rest)
-    code = DAYS[found["day"]] if "day" in found.re.groupindex else CODES[start.weekday()]
+    given = found.groupdict()
+    code = DAYS[given["day"]] if given.get("day") else CODES[start.weekday()]
     match pattern:
         case "monthly":
-            rule = f"FREQ=MONTHLY;BYDAY={NUMBERS[found['number']]}{code}"
+            rule = f"FREQ=MONTHLY;BYDAY={ORDINALS[found['number']]}{code}"
         case "fortnightly":
             rule = f"FREQ=WEEKLY;INTERVAL=2;BYDAY={code}"
         case "weeks":
-            rule = f"FREQ=WEEKLY;INTERVAL={FEW.get(found['few']) or max(1, int(found['few']))};BYDAY={code}"
+            rule = f"FREQ=WEEKLY;INTERVAL={max(1, int(given.get('few') or 2))};BYDAY={code}"
         case "month":
             rule = f"FREQ=MONTHLY;BYMONTHDAY={start.day}"
         case "day":
             rule = "FREQ=DAILY"
+        case "workdays":
+            rule = "FREQ=WEEKLY;BYDAY=MO,TU,WE,TH,FR"
+        case "weekly":
+            named_days = {DAYS.get(day) or DAYS.get(day[:-1]) for day in re.findall(r"\w+", found["list"])}
+            rule = f"FREQ=WEEKLY;BYDAY={','.join(code for code in CODES if code in named_days)}"
         case _:
             rule = f"FREQ=WEEKLY;BYDAY={code}"
     every = re.sub(r";INTERVAL=\d+", "", rule)  # it may begin in any week
@@ -247,74 +338,6 @@ def _rule(pattern: str, found: "re.Match[str] | None", rest: str, now: datetime,
     if first is None:
         raise Unclear(rest)
     return first, rule
-
-
-def _is_weekday(rest: str) -> bool:
-    return _WEEKDAY.fullmatch(_FILLERS.sub(" ", rest).strip()) is not None
-
-
-def _day(words: str, now: datetime) -> date:
-    """The day that words name. Raises ``Unclear`` and ``TooFar``."""
-    rest = " ".join(_FILLERS.sub(" ", words).split()).strip(" -.") + ("." if words.rstrip().endswith(".") else "")
-    today = now.date()
-    if (found := _NEXT_WEEK.fullmatch(rest)) is not None:
-        monday = today - timedelta(days=today.weekday()) + timedelta(days=7)
-        return monday + timedelta(days=CODES.index(DAYS[found["day"] or found["other"]]))
-    if (found := _WEEKDAY.fullmatch(rest)) is not None:
-        ahead = (CODES.index(DAYS[found["day"]]) - today.weekday()) % 7
-        if ahead == 0 and rest != found["day"]:
-            ahead = 7
-        return today + timedelta(days=ahead)
-    with_date = re.match(rf"{_DAY}\s*(?=\d)", rest)
-    if with_date is not None:
-        rest = rest[with_date.end() :]
-    if (iso := re.fullmatch(r"(\d{4})-(\d{1,2})-(\d{1,2})", rest)) is not None:
-        return _exists(*(int(part) for part in iso.groups()))
-    if (short := re.fullmatch(r"(\d{1,2})\.\s?(\d{1,2})\.?(?:\s?(\d{4}|\d{2}))?", rest)) is not None:
-        return _next(int(short[1]), int(short[2]), short[3], today)
-    return _parsed(rest, now)
-
-
-def _next(day: int, month: int, year: str | None, today: date) -> date:
-    """A day and a month, this year or the next in which it is not over."""
-    if year is not None:
-        return _exists(int(year) if len(year) == 4 else 2000 + int(year), month, day)
-    for later in range(5):  # 29 February
-        try:
-            found = date(today.year + later, month, day)
-        except ValueError:
-            continue
-        if found >= today:
-            return found
-    raise Unclear(f"{day}.{month}.")
-
-
-def _exists(year: int, month: int, day: int) -> date:
-    try:
-        return date(year, month, day)
-    except ValueError:
-        raise Unclear(f"{year}-{month}-{day}") from None
-
-
-def _parsed(rest: str, now: datetime) -> date:
-    if not re.search(r"[^\W\d_]{3}|\d", rest):
-        raise Unclear(rest)
-    import dateparser  # 20 MB, for those who write such a date
-
-    settings: Any = {
-        "RELATIVE_BASE": now,
-        "PREFER_DATES_FROM": "future",
-        "DATE_ORDER": "DMY",
-        "RETURN_AS_TIMEZONE_AWARE": False,
-        "PARSERS": ["relative-time", "absolute-time"],
-        "REQUIRE_PARTS": ["day", "month"],
-    }
-    found: datetime | None = dateparser.parse(rest, languages=["de", "en"], settings=settings)
-    if found is None:
-        raise Unclear(rest)
-    if found - now > FURTHEST:
-        raise TooFar(rest)
-    return found.date()
 
 
 def _without(rest: str, found: "re.Match[str]") -> str:

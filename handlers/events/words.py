@@ -50,6 +50,8 @@ def facts(turn: Turn, event: Event) -> list[Text]:
     head: list[Text] = [T("<b>#{number} {title}</b>", number=str(event.id), title=event.title), span(event)]
     if moments.is_twice(event.begins, event.clock):
         head.append(TWICE)
+    if event.series_id is not None:
+        head.append(T("It is one of a series."))
     if event.place:
         head.append(T("Place: {place}", place=event.place))
     if event.link:
@@ -57,7 +59,7 @@ def facts(turn: Turn, event: Event) -> list[Text]:
     parts.append(Lines(head))
     if event.text:
         parts.append(Verbatim(event.text))
-    language = Language(turn.lab.catalogues.best(event.locale))
+    language = languages(event.locale)
     more: list[Text] = [
         T("Topic: {topic}. Language: {language}.", topic=topic_of(turn, event.topic), language=language)
     ]
@@ -70,6 +72,11 @@ def facts(turn: Turn, event: Event) -> list[Text]:
         more.append(T("Please say until {date} whether you come.", date=event.closes_at))
     parts.append(Lines(more))
     return parts
+
+
+def languages(tags: str) -> Text:
+    """The languages an event is in."""
+    return Lines([Language(tag) for tag in tags.split()], ", ")
 
 
 def numbers(event: Event) -> Text:
@@ -111,7 +118,9 @@ def own_answer(turn: Turn, event: Event, rsvp: Rsvp) -> Text:
 def card(turn: Turn, event: Event, rsvp: Rsvp | None = None) -> Message:
     """An event with what everybody can do; with somebody's answer, in their private chat."""
     parts = facts(turn, event)
-    if event.status == Status.PUBLISHED:
+    if event.status == Status.PUBLISHED and event.ends_at <= turn.now:
+        parts.append(T("It is over."))
+    elif event.status == Status.PUBLISHED:
         parts.append(numbers(event))
         if rsvp is not None:
             parts.append(own_answer(turn, event, rsvp))
@@ -141,6 +150,8 @@ def personal(turn: Turn, event: Event, rsvp: Rsvp | None, role: Role = Role.PART
         choices.append(Choice(T("Reminders"), "event.reminders", (number,)))
     if event.notes:
         choices.append(Choice(T("Minutes and photos"), url=event.notes))
+    if event.series_id is not None:
+        choices.append(Choice(T("All dates"), "events.series", (str(event.series_id),)))
     if role.covers(Role.ORGANISER):
         choices.append(Choice(T("Organise"), "event.manage", (number,)))
     return Message(message.text, tuple(choices), message.subject)

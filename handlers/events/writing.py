@@ -8,8 +8,8 @@ from typing import Any
 from bot.router import Router
 from bot.turn import Turn
 from bot.types import Choice, Lines, Message, N, Span, T, Text, Verbatim
-from handlers.events.facts import EMPTY, FACTS, Wrong
-from handlers.events.words import ACCESS, CANCEL, TWICE, card, facts, gone
+from handlers.events.facts import EMPTY, FACTS, Wrong, planned
+from handlers.events.words import ACCESS, CANCEL, TWICE, card, facts, gone, languages
 from handlers.ideas.words import topic_of
 from storage import conversation, ideas, outbox, rooms
 from storage.events import moments, planning, reminding
@@ -86,7 +86,7 @@ def from_poll(turn: Turn, number: str, option: str) -> None:
     if poll.secrecy != Secrecy.SECRET:
         draft |= {"poll_id": poll.id, "poll_option": int(option)}
     try:
-        preview(turn, draft | dict(FACTS["when"].take(turn, words)))
+        preview(turn, draft | dict(planned(turn, words, poll.opened_at)))
     except Wrong as wrong:
         ask(turn, draft, "when", wrong.text, wrong.day)
 
@@ -146,7 +146,7 @@ def take(turn: Turn, words: str) -> None:
     try:
         draft |= FACTS[key].take(turn, words)
     except Wrong as wrong:
-        ask(turn, draft, key, wrong.text, wrong.day)
+        ask(turn, draft, key, wrong.text, wrong.day or turn.data.get("day"))
         return
     if key == "when" and "topic" not in draft:
         _confirm_time(turn, draft)
@@ -278,13 +278,14 @@ def toggle_access(turn: Turn, key: str) -> None:
 
 
 def preview(turn: Turn, draft: dict[str, Any]) -> None:
-    draft = {**EMPTY, "access": "", "topic": list(turn.lab.topics)[-1], **draft}
+    draft = {**EMPTY, "access": "", "topic": list(turn.lab.topics)[-1], "locale": turn.chat.locale, **draft}
     lines: list[Text] = [Lines([T("<b>{title}</b>", title=draft["title"]), _times(turn, draft)])]
     if draft["place"]:
         lines.append(T("Place: {place}", place=draft["place"]))
     if draft["text"]:
         lines.append(Verbatim(draft["text"]))
-    more: list[Text] = [T("Topic: {topic}", topic=topic_of(turn, draft["topic"]))]
+    topic, language = topic_of(turn, draft["topic"]), languages(draft["locale"])
+    more: list[Text] = [T("Topic: {topic}. Language: {language}.", topic=topic, language=language)]
     if draft["capacity"]:
         more.append(T("Places: {n}", n=draft["capacity"]))
     if draft["least"]:
@@ -322,6 +323,7 @@ def preview(turn: Turn, draft: dict[str, Any]) -> None:
             for key in ("title", "when", "place", "text", "capacity")
         ),
         Choice(T("Change: {what}", what=T("Topic")), "event.again", ("topic",)),
+        Choice(T("Change: {what}", what=FACTS["locale"].label), "event.again", ("locale",)),
         Choice(T("Accessibility"), "event.again", ("access",)),
         *(Choice(FACTS[key].label, "event.again", (key,)) for key in ("cost", "link", "least", "closes_at")),
         CANCEL,
@@ -356,7 +358,7 @@ def publish(turn: Turn, seen: str, moment: str) -> None:
         wall=datetime.fromisoformat(draft["wall"]),
         minutes=draft["minutes"],
         topic=draft["topic"],
-        locale=turn.chat.locale,
+        locale=draft.get("locale", turn.chat.locale),
         zone=str(turn.words.zone),
         text=draft["text"],
         place=draft["place"],
@@ -399,7 +401,7 @@ def publish_draft(turn: Turn, number: str) -> None:
     elif found.starts_at <= turn.now:
         turn.toast(T("That is over already. When is it?"))
     else:
-        go_out(turn, planning.concerned(turn.db, found, planning.Reach.ALL, turn.now))
+        go_out(turn, planning.drafts_with(turn.db, found, turn.now))
 
 
 def go_out(turn: Turn, events: Sequence[Event]) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from bot.choices import chosen
-from handlers.events import when
+from handlers.events import days, when
 from storage.events.moments import instant
 from storage.people import FILLERS
 from storage.polls.asking import same, width
@@ -128,14 +128,14 @@ def moment(words: str, now: datetime, zone: ZoneInfo) -> datetime | None:
     for tried in (f"today {text}", f"tomorrow {text}") if when.is_hour(text) else (text, f"{text} 23:59"):
         try:
             meant = when.understand(tried, local)
-        except (*NO_TIME, when.NoHour, when.Past, when.TooFar):
+        except (*NO_TIME, when.NoHour, when.Past, days.TooFar):
             continue
         at = instant(meant.wall, zone)
         return at if meant.rule is None and now < at < now + timedelta(days=366) else None
     return None
 
 
-NO_TIME = (when.Unclear, when.NoSuchHour, when.EndsEarlier, ValueError)
+NO_TIME = (days.Unclear, when.NoSuchHour, when.EndsEarlier, ValueError)
 """What is raised for words that name no time there is."""
 
 
@@ -145,6 +145,6 @@ def is_date(words: str, now: datetime, zone: ZoneInfo) -> bool:
         when.understand(words, now.astimezone(zone).replace(tzinfo=None))
     except NO_TIME:
         return False
-    except (when.NoHour, when.Past, when.TooFar):
+    except (when.NoHour, when.Past, days.TooFar):
         pass
     return True

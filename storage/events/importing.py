@@ -144,8 +144,11 @@ def carry_out(
         step = compare(session, entry, now)
         if step.older or step.does_nothing:
             continue
-        planning.cancel(session, step.cancelled, now)
-        done.cancelled.extend(step.cancelled)
+        drafts = [event for event in step.cancelled if event.status == Status.DRAFT]
+        planning.drop(session, drafts)  # nobody knew of them
+        cancelled = [event for event in step.cancelled if event not in drafts]
+        planning.cancel(session, cancelled, now)
+        done.cancelled.extend(cancelled)
         for event, date in step.changed:
             said = entry.said(date)
             if (event.wall, event.minutes) != (date.wall, date.minutes):
@@ -156,6 +159,7 @@ def carry_out(
                 done.said_otherwise.append(event)
         series = _series(session, entry)
         made = [_make(session, entry, date, series, author_id, locale, zone, now) for date in step.new]
+        step.known = [event for event in step.known if event not in drafts]
         for event, on in [] if entry.part else _places(step):
             event.occurrence = on if series is not None else None
             event.series_id = None if series is None else series.id

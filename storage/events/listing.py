@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import func, tuple_
+from sqlalchemy import exists, func, or_, tuple_
+from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from storage.events.places import NotOpen
@@ -37,10 +38,15 @@ def browse(
     since: datetime | None = None,
     until: datetime | None = None,
     person_id: int | None = None,
+    series_id: int | None = None,
+    next_only: bool = False,
     after: str | None = None,
     most: int = 5,
 ) -> Page:
-    """A page of the events to come, the next first, by keyset: ``after`` is the ``Page.after`` of the page before."""
+    """A page of the events to come, the next first, by keyset: ``after`` is the ``Page.after`` of the page before.
+
+    ``next_only``: of dates of a series that say the same only the next, so that they do not hide what comes once.
+    """
     query = select(Event).where(Event.status == Status.PUBLISHED, col(Event.ends_at) > now)
     if topic is not None:
         query = query.where(Event.topic == topic)
@@ -52,9 +58,27 @@ def browse(
         query = query.where(col(Event.starts_at) < until)
     if person_id is not None:
         query = query.join(Rsvp).where(Rsvp.person_id == person_id, col(Rsvp.state) != State.NO)
+    if series_id is not None:
+        query = query.where(Event.series_id == series_id)
+    if next_only:
+        sooner = aliased(Event)
+        alike = [
+            getattr(sooner, name) == getattr(Event, name) for name in ("title", "text", "place", "topic", "access")
+        ]
+        query = query.where(
+            ~exists().where(
+                col(sooner.series_id) == Event.series_id,
+                col(sooner.status) == Status.PUBLISHED,
+                col(sooner.ends_at) > now,
+                tuple_(col(sooner.starts_at), col(sooner.id)) < tuple_(col(Event.starts_at), col(Event.id)),
+                *alike,
+            )
+        )
     for word in words.split()[:8]:
         searched = col(Event.title) + " " + col(Event.text) + " " + col(Event.place)
-        query = query.where(func.lower(searched).contains(word.lower(), autoescape=True))
+        forms = {word.lower(), word.capitalize()}  # SQLite knows no small ü
+        found_in = [searched.contains(form, autoescape=True) for form in sorted(forms)]
+        query = query.where(or_(func.lower(searched).contains(word.lower(), autoescape=True), *found_in))
     if after is not None:
         at, _, number = after.partition(" ")
         query = query.where(tuple_(col(Event.starts_at), col(Event.id)) > (datetime.fromisoformat(at), int(number)))
@@ -86,6 +110,12 @@ def feed(session: Session, since: datetime, topic: str | None = None, person_id:
     if person_id is not None:
         query = query.join(Rsvp).where(Rsvp.person_id == person_id, Rsvp.state == State.YES)
     return list(session.exec(query.order_by(col(Event.starts_at), col(Event.id)).limit(2000)).all())
+
+
+def version(session: Session) -> str:
+    """Another one after each change of what is in feeds: each change counts up, and says when it was."""
+    query = select(func.count(), func.sum(Event.sequence), func.max(Event.changed_at))
+    return " ".join(str(each) for each in session.exec(query.where(Event.status != Status.DRAFT)).one())
 
 
 def series(session: Session, ids: Sequence[int]) -> dict[int, Series]:

@@ -13,6 +13,9 @@ QUIET_FROM, QUIET_UNTIL = time(21), time(8)
 EVENING = time(20)
 """When a reminder comes that the night would otherwise make too late."""
 
+MORNING = time(9)
+"""When comes what the night has held up."""
+
 LONGEST_SERIES = timedelta(days=3 * 366)
 MOST_OCCURRENCES = 160
 """A weekly series over three years fits."""
@@ -61,6 +64,20 @@ def remind_at(wall: datetime, zone: ZoneInfo, ahead: int) -> datetime:
         return waited
     evening = datetime.combine(today, EVENING) - timedelta(days=0 if local.time() >= QUIET_FROM else 1)
     return instant(evening, zone)
+
+
+def after_night(at: datetime, zone: ZoneInfo) -> datetime:
+    """The same moment, or nine in the morning after it, if it is at night."""
+    local = at.astimezone(zone)
+    if QUIET_UNTIL <= local.time() < QUIET_FROM:
+        return at
+    morning = local.date() + timedelta(days=1 if local.time() >= QUIET_FROM else 0)
+    return instant(datetime.combine(morning, MORNING), zone)
+
+
+def shifted(at: datetime, shift: timedelta, zone: ZoneInfo) -> datetime:
+    """A moment that moves along with a wall time, and keeps its own hour where the clocks change in between."""
+    return instant(at.astimezone(zone).replace(tzinfo=None) + shift, zone)
 
 
 def occurrences(rule: str, first: datetime) -> list[datetime]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import func, select
 from sqlmodel import Session, col
 
-from storage.events import reminding
+from storage.events import moments, reminding
 from storage.events.tables import MOST_COMPANIONS, Event, Kind, Rsvp, State, Status
 
 HOLD = timedelta(hours=24)
@@ -174,8 +174,10 @@ def _ask_for_fewer(session: Session, event: Event, first: Rsvp, now: datetime) -
 
 
 def held_until(event: Event, now: datetime) -> datetime:
-    """How long a place is held: a day, but at most half of the time that is left."""
-    return now + min(HOLD, max(SHORTEST_HOLD, (event.starts_at - now) / 2))
+    """How long a place is held: a day, but at most half of the time that is left. Nobody loses it in their sleep: what
+    would end at night ends in the morning, or as late as the next can still be asked."""
+    until = now + min(HOLD, max(SHORTEST_HOLD, (event.starts_at - now) / 2))
+    return max(until, min(moments.after_night(until, event.clock), event.starts_at - SHORTEST_HOLD))
 
 
 def lapse(session: Session, event: Event, person_id: int, now: datetime) -> tuple[Rsvp | None, list[Rsvp]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Select, select
 from sqlmodel import Session, col
@@ -101,7 +102,7 @@ def write(
         link=plan.link,
         capacity=plan.capacity,
         least=plan.least,
-        closes_at=None if plan.closes_at is None else plan.closes_at + (wall - plan.wall),
+        closes_at=plan.closes_at and moments.shifted(plan.closes_at, wall - plan.wall, ZoneInfo(plan.zone)),
         reminders=plan.reminders,
         wall="",
         zone=plan.zone,
@@ -179,7 +180,7 @@ def told_at(event: Event, now: datetime) -> datetime:
 def set_deadline(session: Session, event: Event, now: datetime) -> None:
     """When it is looked at whether enough people come: at its deadline, else a day before."""
     reminding.forget(session, event, Kind.DEADLINE)
-    if event.least is not None:
+    if event.least is not None and event.status == Status.PUBLISHED:
         at = event.closes_at or moments.remind_at(event.begins, event.clock, moments.DAY)
         if at > now:
             reminding.note(session, event, Kind.DEADLINE, at)
@@ -193,8 +194,13 @@ def concerned(session: Session, event: Event, reach: Reach, now: datetime) -> li
         col(Event.series_id) == event.series_id, col(Event.status) != Status.CANCELLED, col(Event.ends_at) > now
     )
     if reach == Reach.FROM_HERE:
-        query = query.where(col(Event.id) >= event.number)
-    return list(session.execute(query.order_by(col(Event.id))).scalars())
+        query = query.where(col(Event.occurrence) >= event.occurrence)
+    return list(session.execute(query.order_by(col(Event.occurrence), col(Event.id))).scalars())
+
+
+def drafts_with(session: Session, event: Event, now: datetime) -> list[Event]:
+    """A draft and the other drafts of its series that are not over."""
+    return [each for each in concerned(session, event, Reach.ALL, now) if each.status == Status.DRAFT]
 
 
 def change(session: Session, events: Sequence[Event], now: datetime, **values: Any) -> None:
@@ -219,7 +225,7 @@ def move(session: Session, event: Event, events: Sequence[Event], wall: datetime
     for each in events:
         places.locked(session, each.number)
         if each.closes_at is not None:
-            each.closes_at += shift
+            each.closes_at = moments.shifted(each.closes_at, shift, each.clock)
         _set_time(each, each.begins + shift, minutes)
         _changed(each, now)
         session.add(each)
@@ -245,17 +251,24 @@ def _changed(event: Event, now: datetime) -> None:
 
 
 def discard(session: Session, event: Event) -> None:
-    """Throw a draft away, with the rest of its series."""
+    """Throw a draft away, with the other drafts of its series; what of it is published stays."""
     events = [event]
     if event.series_id is not None:
-        events = list(session.execute(select(Event).where(col(Event.series_id) == event.series_id)).scalars())
-    series = None if event.series_id is None else session.get(Series, event.series_id)
-    for each in events:
-        session.delete(each)
-    session.flush()
-    if series is not None:
-        session.delete(series)
+        mine = select(Event).where(col(Event.series_id) == event.series_id).order_by(col(Event.id))
+        events = list(session.execute(mine).scalars())
+    drafts = [each for each in events if each.status == Status.DRAFT]
+    drop(session, drafts)
+    if event.series_id is not None and len(drafts) == len(events):
+        session.delete(session.get_one(Series, event.series_id))
         session.flush()
+
+
+def drop(session: Session, drafts: Sequence[Event]) -> None:
+    """Forget these, of which nobody has heard."""
+    reminding.erase(session, [draft.number for draft in drafts])
+    for draft in drafts:
+        session.delete(draft)
+    session.flush()
 
 
 def attendee(session: Session, person_id: int) -> Attendee:

@@ -9,7 +9,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
 from storage.conversation import Chat, table_of
-from storage.events.moments import minutes_of, remind_at
+from storage.events.moments import after_night, minutes_of, remind_at
 from storage.events.tables import AHEADS, Attendee, Event, Kind, Outcome, Reminder, Rsvp, State, Status
 from storage.people import Account, Person
 
@@ -42,11 +42,7 @@ def times(event: Event) -> dict[int, datetime]:
 
 def feedback_at(event: Event) -> datetime:
     """When people are asked how it was: an hour after its end, or the next morning."""
-    local = (event.ends_at + FEEDBACK_AFTER).astimezone(event.clock)
-    if 8 <= local.hour < 21:
-        return event.ends_at + FEEDBACK_AFTER
-    day = local.replace(tzinfo=None, hour=9, minute=0) + timedelta(days=1 if local.hour >= 21 else 0)
-    return remind_at(day, event.clock, 0)
+    return after_night(event.ends_at + FEEDBACK_AFTER, event.clock)
 
 
 def chosen(event: Event, rsvp: Rsvp, attendee: Attendee | None) -> list[int]:
@@ -59,33 +55,47 @@ def chosen(event: Event, rsvp: Rsvp, attendee: Attendee | None) -> list[int]:
 
 
 def plan(session: Session, event: Event, rsvp: Rsvp, now: datetime) -> datetime | None:
-    """Remind this person from now on as they have chosen, or not at all; when the first of it falls due."""
+    """Remind this person as they have chosen, or not at all; when the first of it falls due.
+
+    What they do not want is gone, whatever has become of it: a move must not bring it back. What is over already is
+    a row, too, so that it comes when the event is put off.
+    """
     mine = (col(Reminder.event_id) == event.number) & (col(Reminder.person_id) == rsvp.person_id)
+    wanted = {(Kind.FEEDBACK, 0): feedback_at(event)} if rsvp.state == State.YES else {}
+    if wanted:
+        due = times(event)
+        ahead = chosen(event, rsvp, session.get(Attendee, rsvp.person_id))
+        wanted |= {(Kind.REMIND, minutes): due[minutes] for minutes in ahead}
     standing = col(Reminder.kind).in_([Kind.REMIND, Kind.FEEDBACK])
-    session.execute(delete(Reminder).where(mine, standing, col(Reminder.state) == Outcome.PENDING))
-    if rsvp.state != State.YES:
-        return None
-    due = times(event)
-    said = set(session.execute(select(col(Reminder.ahead)).where(mine, col(Reminder.kind) == Kind.REMIND)).scalars())
-    rows = [
-        _row(event, rsvp.person_id, Kind.REMIND, due[ahead], ahead)
-        for ahead in chosen(event, rsvp, session.get(Attendee, rsvp.person_id))
-        if due[ahead] > now and ahead not in said
+    found = session.execute(
+        select(col(Reminder.id), col(Reminder.kind), col(Reminder.ahead), col(Reminder.state)).where(mine, standing)
+    ).all()
+    there = {(Kind(kind), minutes) for _, kind, minutes, _ in found}
+    unwanted = [
+        id
+        for id, kind, minutes, state in found
+        if (Kind(kind), minutes) not in wanted and (kind == Kind.REMIND or state == Outcome.PENDING)
     ]
-    rows.append(_row(event, rsvp.person_id, Kind.FEEDBACK, feedback_at(event)))
-    session.execute(insert(Reminder), rows)
-    first: datetime = min(row["due_at"] for row in rows)
-    return first
+    if unwanted:
+        session.execute(delete(Reminder).where(col(Reminder.id).in_(unwanted)))
+    rows = [
+        _row(event, rsvp.person_id, kind, at, minutes, now)
+        for (kind, minutes), at in wanted.items()
+        if (kind, minutes) not in there
+    ]
+    if rows:
+        session.execute(insert(Reminder), rows)
+    return min((at for at in wanted.values() if at > now), default=None)
 
 
 def plan_room(session: Session, event: Event, chat_id: int, now: datetime) -> None:
-    """Remind a group once."""
+    """Remind a group once; if it is too late for that already, when the event is put off."""
     at = times(event)[ROOM_AHEAD]
     known = select(col(Reminder.id)).where(
         col(Reminder.event_id) == event.number, col(Reminder.chat_id) == chat_id, col(Reminder.kind) == Kind.REMIND
     )
-    if at > now and session.execute(known.limit(1)).first() is None:
-        session.execute(insert(Reminder), [{**_row(event, None, Kind.REMIND, at, ROOM_AHEAD), "chat_id": chat_id}])
+    if session.execute(known.limit(1)).first() is None:
+        session.execute(insert(Reminder), [{**_row(event, None, Kind.REMIND, at, ROOM_AHEAD, now), "chat_id": chat_id}])
 
 
 def note(
@@ -121,7 +131,10 @@ def forget(session: Session, event: Event, kind: Kind, person_id: int | None = N
     )
 
 
-def _row(event: Event, person_id: int | None, kind: Kind, at: datetime, ahead: int = 0) -> dict[str, Any]:
+def _row(
+    event: Event, person_id: int | None, kind: Kind, at: datetime, ahead: int = 0, now: datetime | None = None
+) -> dict[str, Any]:
+    """A row as it is stored; with ``now``, one that is over already counts as expired."""
     return {
         "event_id": event.number,
         "person_id": person_id,
@@ -130,8 +143,13 @@ def _row(event: Event, person_id: int | None, kind: Kind, at: datetime, ahead: i
         "ahead": ahead,
         "note": "",
         "due_at": at,
-        "state": Outcome.PENDING,
+        "state": Outcome.PENDING if now is None or at > now else Outcome.EXPIRED,
     }
+
+
+def erase(session: Session, numbers: Sequence[int]) -> None:
+    """Nothing is due for these events any more, and nothing is known of what was."""
+    session.execute(delete(Reminder).where(col(Reminder.event_id).in_(numbers)))
 
 
 def reschedule(session: Session, event: Event, now: datetime) -> None:
@@ -178,7 +196,9 @@ CONCERNED = (State.YES, State.OFFERED, State.WAITING, State.MAYBE)
 """Whoever has said anything but no hears of changes."""
 
 
-def tell_everybody(session: Session, event: Event, what: str, now: datetime) -> None:
+def tell_everybody(
+    session: Session, event: Event, what: str, now: datetime, states: Sequence[State] = CONCERNED
+) -> None:
     """News of an event for all it concerns, in one statement, in place of what they have not heard yet; and all cards
     that show it follow."""
     forget(session, event, Kind.NEWS)
@@ -192,7 +212,7 @@ def tell_everybody(session: Session, event: Event, what: str, now: datetime) -> 
         literal(what),
         literal(now, type_=_reminder.c.due_at.type),
         literal(Outcome.PENDING.value),
-    ).where(col(Rsvp.event_id) == event.number, col(Rsvp.state).in_(CONCERNED))
+    ).where(col(Rsvp.event_id) == event.number, col(Rsvp.state).in_(states))
     session.execute(insert(Reminder).from_select(_COLUMNS, people))
 
 

@@ -93,11 +93,12 @@ class Event(SQLModel, table=True):
     """People meet; its id is the number people call it by.
 
     ``wall`` is the time on the clock of ``zone`` at which it begins ("2026-12-05T18:00"): that is what was agreed, and
-    ``starts_at`` and ``ends_at`` follow from it. ``access`` are keys of ``ACCESS``, ``reminders`` minutes of
-    ``AHEADS``, with spaces between. ``going``, ``held``, ``maybe`` and ``waiting`` count heads, companions included,
-    in the transaction that changes them; ``line`` is the last number given out in the waiting list. ``uid`` and
-    ``sequence`` are the calendar's (RFC 5545). ``occurrence`` is where its series has it, as a wall time. It may
-    come from an idea, or from the date of a poll that has won: ``poll_option`` is its position.
+    ``starts_at`` and ``ends_at`` follow from it. ``locale`` are the languages it is in, as BCP 47 tags, ``access`` keys
+    of ``ACCESS``, ``reminders`` minutes of ``AHEADS``, all with spaces between. ``going``, ``held``, ``maybe`` and
+    ``waiting`` count heads, companions included, in the transaction that changes them; ``line`` is the last number
+    given out in the waiting list. ``uid`` and ``sequence`` are the calendar's (RFC 5545). ``occurrence`` is where its
+    series has it, as a wall time. It may come from an idea, or from the date of a poll that has won: ``poll_option`` is
+    its position.
     """
 
     __table_args__ = (
