@@ -399,13 +399,19 @@ async def test_a_number_typed_against_an_option_is_its_resistance_and_never_the_
         assert anna.sees == "Your vote in #1: 1. Tue: 3, 2. Wed: 2, 3. Thu: 1"
 
 
-async def test_a_ballot_too_long_for_a_note_is_confirmed_in_numbers(lab: Community) -> None:
+async def test_what_is_too_long_for_a_note_is_said_in_numbers(lab: Community) -> None:
     anna = lab.person("anna")
     dates = [f"{weekday} evening, in the large room at the back" for weekday in ("Mon", "Tue", "Wed", "Thu", "Fri")]
     await asks(anna, "\n".join(dates), "Finding a date")
     for label in ("Vote", "Mon", "Thu", "Thu"):
         await anna.presses(label)
     assert await anna.presses("Cast my vote") == "Your vote in #1: 1, 4?"
+    await asks(anna, "\n".join(f"Tree {n}" for n in range(1, 21)), "One choice", "open",
+               ("When the count is shown", "once one has voted"))  # fmt: skip
+    [here] = await in_group(lab, "anna")
+    await here.says("/poll 2")
+    await here.presses("Tree 7")
+    assert await here.presses("See the count") == "; ".join(f"{n}: {int(n == 7)}" for n in range(1, 21))
 
 
 async def test_who_can_come_on_no_date_says_so_with_a_zero(lab: Community) -> None:
