@@ -808,6 +808,13 @@ async def test_voters_suggest_options_and_the_author_decides(lab: Community) -> 
     await ben.says("Sat")
     await anna.presses("No")
     assert anna.sees == "It is not added."
+    assert ben.sees == "Your option is not added: Sat"
+    await ben.presses("Suggest an option")
+    await ben.says("Sun")
+    await anna.says("/close 1")
+    await anna.presses("Add it")
+    assert ben.sees == "Your option is not added: Sun"
+    assert any(seen.html == "It cannot be added any more." for seen in anna.screen)
 
 
 async def test_a_list_shows_what_one_may_see(lab: Community) -> None:
