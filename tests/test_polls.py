@@ -635,6 +635,24 @@ async def test_a_poll_closes_by_itself_and_everybody_reads_what_happens_now(lab:
     assert len(here.screen) == shown
 
 
+async def test_whoever_has_only_written_in_a_group_is_led_to_say_what_happens_now(lab: Community) -> None:
+    anna, ben = await in_group(lab, "anna", "ben")
+    await anna.says(f"/poll {WHICH} | Tue | Wed")
+    await anna.says("/close 1")
+    assert anna.sees == "Who has asked #1 can say in the private chat what happens now:"
+    [button] = anna.screen[-1].buttons
+    for who in ("ben", "anna"):
+        await lab.person(who).says(f"/start {button.start}")
+    assert not any("can do about" in seen.html for seen in lab.person("ben").screen)
+    private = lab.person("anna")
+    assert [seen.html for seen in private.screen[-2:-1]] == ["What you can do about poll #1:"]
+    await private.presses("Say what happens now")
+    await private.says("We meet on Thursday.")
+    assert ben.sees == "What happens now with #1 “Which evening?”: We meet on Thursday."
+    await private.says("/polls 1")
+    assert private.screen[-2].html != "What you can do about poll #1:"  # it is said
+
+
 async def test_polls_close_on_the_second_and_copies_change_at_most_every_three(lab: Community) -> None:
     """Nothing is asked of the database by a clock that ticks: the alarm is set to what is due."""
     [here] = await in_group(lab, "anna")
