@@ -17,7 +17,8 @@ from handlers.help import menu
 from handlers.ideas.showing import show
 from handlers.ideas.words import author_has_left, is_the_labs
 from handlers.polls.drafting import begin as begin_poll
-from handlers.polls.opening import open_ballot, open_link
+from handlers.polls.finding import show_one as show_poll
+from handlers.polls.opening import open_link
 from handlers.polls.words import GROUPS
 from storage import erasure, outbox, people
 from storage.announcements import ledger
@@ -86,7 +87,7 @@ def start(turn: Turn, payload: str) -> None:
         begin_poll(turn, "")
         return
     if (poll := re.fullmatch(r"poll-(\d{1,9})", payload)) is not None:
-        open_ballot(turn, poll[1])
+        show_poll(turn, poll[1])
         return
     if payload.startswith("poll_"):
         open_link(turn, payload)
@@ -117,9 +118,15 @@ def privacy(turn: Turn, _text: str) -> None:
             [
                 NOTICE,
                 T(
-                    "Your messages to me are kept only where they become an idea or a comment. What I write to you is "
-                    "forgotten once it is delivered; its buttons work for a year. What I could not handle is kept for "
-                    "30 days so that somebody can look at it. An unanswered question is dropped after 30 days."
+                    "Your messages to me are kept only where they become something that others see, or a vote. What I "
+                    "write to you is forgotten once it is delivered; its buttons work for a year. What I could not "
+                    "handle is kept for 30 days so that somebody can look at it. An unanswered question is dropped "
+                    "after 30 days."
+                ),
+                T(
+                    "Of polls I keep what you ask and suggest, which ones you have opened, and your votes: in an open "
+                    "poll everybody sees them under your pseudonym, in one for the team's eyes only the team. A secret "
+                    "vote lies apart, and from the close on nothing leads from it to you."
                 ),
                 T(
                     "Of events I keep what you have answered, how many you bring and the names you write for them, "

@@ -399,13 +399,19 @@ async def test_a_number_typed_against_an_option_is_its_resistance_and_never_the_
         assert anna.sees == "Your vote in #1: 1. Tue: 3, 2. Wed: 2, 3. Thu: 1"
 
 
-async def test_a_ballot_too_long_for_a_note_is_confirmed_in_numbers(lab: Community) -> None:
+async def test_what_is_too_long_for_a_note_is_said_in_numbers(lab: Community) -> None:
     anna = lab.person("anna")
     dates = [f"{weekday} evening, in the large room at the back" for weekday in ("Mon", "Tue", "Wed", "Thu", "Fri")]
     await asks(anna, "\n".join(dates), "Finding a date")
     for label in ("Vote", "Mon", "Thu", "Thu"):
         await anna.presses(label)
     assert await anna.presses("Cast my vote") == "Your vote in #1: 1, 4?"
+    await asks(anna, "\n".join(f"Tree {n}" for n in range(1, 21)), "One choice", "open",
+               ("When the count is shown", "once one has voted"))  # fmt: skip
+    [here] = await in_group(lab, "anna")
+    await here.says("/poll 2")
+    await here.presses("Tree 7")
+    assert await here.presses("See the count") == "; ".join(f"{n}: {int(n == 7)}" for n in range(1, 21))
 
 
 async def test_who_can_come_on_no_date_says_so_with_a_zero(lab: Community) -> None:
@@ -629,6 +635,24 @@ async def test_a_poll_closes_by_itself_and_everybody_reads_what_happens_now(lab:
     assert len(here.screen) == shown
 
 
+async def test_whoever_has_only_written_in_a_group_is_led_to_say_what_happens_now(lab: Community) -> None:
+    anna, ben = await in_group(lab, "anna", "ben")
+    await anna.says(f"/poll {WHICH} | Tue | Wed")
+    await anna.says("/close 1")
+    assert anna.sees == "Who has asked #1 can say in the private chat what happens now:"
+    [button] = anna.screen[-1].buttons
+    for who in ("ben", "anna"):
+        await lab.person(who).says(f"/start {button.start}")
+    assert not any("can do about" in seen.html for seen in lab.person("ben").screen)
+    private = lab.person("anna")
+    assert [seen.html for seen in private.screen[-2:-1]] == ["What you can do about poll #1:"]
+    await private.presses("Say what happens now")
+    await private.says("We meet on Thursday.")
+    assert ben.sees == "What happens now with #1 “Which evening?”: We meet on Thursday."
+    await private.says("/polls 1")
+    assert private.screen[-2].html != "What you can do about poll #1:"  # it is said
+
+
 async def test_polls_close_on_the_second_and_copies_change_at_most_every_three(lab: Community) -> None:
     """Nothing is asked of the database by a clock that ticks: the alarm is set to what is due."""
     [here] = await in_group(lab, "anna")
@@ -802,6 +826,13 @@ async def test_voters_suggest_options_and_the_author_decides(lab: Community) -> 
     await ben.says("Sat")
     await anna.presses("No")
     assert anna.sees == "It is not added."
+    assert ben.sees == "Your option is not added: Sat"
+    await ben.presses("Suggest an option")
+    await ben.says("Sun")
+    await anna.says("/close 1")
+    await anna.presses("Add it")
+    assert ben.sees == "Your option is not added: Sun"
+    assert any(seen.html == "It cannot be added any more." for seen in anna.screen)
 
 
 async def test_a_list_shows_what_one_may_see(lab: Community) -> None:

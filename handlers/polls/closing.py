@@ -88,13 +88,17 @@ def close_now(turn: Turn, number: int) -> bool:
             *events_of(turn, poll, voting.options(turn.connection, [number])[number]),
         ),
     )
-    if poll.author_id is not None:
+    if poll.author_id is None:
+        turn.tell_all(conversation.team_chats(turn.connection), what_now)
+    elif any(conversation.private_chats(turn.connection, [poll.author_id], turn.lab.limits)):
         why = objections(turn, number)
         turn.notify(
             [poll.author_id], what_now if why is None else replace(what_now, text=Lines([why, what_now.text], "\n\n"))
         )
-    else:
-        turn.tell_all(conversation.team_chats(turn.connection), what_now)
+    else:  # they have only ever written in a group, or have said /stop
+        asked = T("Who has asked #{number} can say in the private chat what happens now:", number=str(number))
+        say = Choice(T("Say what happens now"), start=f"poll-{number}")
+        turn.tell_all(asking.groups(turn.connection, places), asked, say)
     return True
 
 

@@ -71,6 +71,8 @@ def offer_what_to_do(turn: Turn, number: str) -> None:
     choices = []
     if poll.status == Status.OPEN and may_decide(turn, poll):
         choices.append(Choice(T("Close it"), "poll.close", (number,)))
+    if poll.status == Status.CLOSED and poll.outcome is None and may_decide(turn, poll):
+        choices.append(Choice(T("Say what happens now"), "poll.outcome", (number,)))
     if may_see_votes(turn, poll):
         choices.append(Choice(T("Who votes for what"), "poll.who", (number,)))
     if choices:

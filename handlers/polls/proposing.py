@@ -2,7 +2,7 @@
 
 from bot.router import Router
 from bot.turn import Turn
-from bot.types import Choice, T
+from bot.types import Choice, T, Text
 from handlers.polls import reading
 from handlers.polls.voting import votable
 from handlers.polls.words import CANCEL, may_decide
@@ -78,8 +78,7 @@ def accept(turn: Turn, proposal: str) -> None:
     try:
         asking.accept(turn.db, found, turn.now)
     except (CannotAdd, Closed):
-        asking.decline(turn.db, found)
-        turn.replace(T("It cannot be added any more."))
+        _decline(turn, found, T("It cannot be added any more."))
         return
     turn.due(turn.now)
     turn.replace(T("Added: {option}", option=option))
@@ -90,5 +89,11 @@ def accept(turn: Turn, proposal: str) -> None:
 def decline(turn: Turn, proposal: str) -> None:
     found = waiting(turn, proposal)
     if found is not None:
-        asking.decline(turn.db, found)
-        turn.replace(T("It is not added."))
+        _decline(turn, found, T("It is not added."))
+
+
+def _decline(turn: Turn, proposal: Proposal, told: Text) -> None:
+    option, person = proposal.text, proposal.person_id
+    asking.decline(turn.db, proposal)
+    turn.replace(told)
+    turn.notify([person], T("Your option is not added: {option}", option=option))

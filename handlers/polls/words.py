@@ -30,6 +30,9 @@ BAR = 10
 LONGEST_CARD = 3900
 """In UTF-16 code units: a longer card leaves out the names, so that it fits into one message and can be edited."""
 
+LONGEST_NOTE = 150
+"""In UTF-16 code units: what takes more is said in numbers, since a note that pops up holds 200."""
+
 KINDS: Mapping[Kind, Text] = {
     Kind.SINGLE: T("One choice"),
     Kind.SEVERAL: T("Several choices"),
@@ -315,13 +318,13 @@ def bars(poll: Poll, options: Sequence[str], tally: Mapping[tuple[int, int], int
     return lines
 
 
-def in_short(poll: Poll, tally: Mapping[tuple[int, int], int]) -> Text:
-    """The same in a note: of each option its number and the amount."""
-    said = [
-        T("{option}: {amount}", option=str(place), amount=amount)
-        for place, (_, amount) in enumerate(counts(poll, tally), 1)
-    ]
-    return Lines(said, "; ")
+def in_short(turn: Turn, poll: Poll, tally: Mapping[tuple[int, int], int]) -> Text:
+    """The same in a note: of each option its number and the amount, in words where they fit."""
+    found = list(enumerate(counts(poll, tally), 1))
+    said = Lines([T("{option}: {amount}", option=str(place), amount=words) for place, (_, words) in found], "; ")
+    if width(turn.words.html(said)) <= LONGEST_NOTE:
+        return said
+    return Verbatim("; ".join(f"{place}: {amount}" for place, (amount, _) in found))
 
 
 def counts(poll: Poll, tally: Mapping[tuple[int, int], int]) -> list[tuple[int, Text]]:
