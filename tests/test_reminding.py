@@ -126,3 +126,28 @@ async def test_a_deadline_keeps_its_hour_across_the_change_of_clocks(lab: Commun
     await olga.presses("Yes")
     closes = await lab.read(lambda session: session.exec(select(Event.closes_at).order_by(col(Event.id))).all())
     assert [f"{at:%m-%d %H:%M}" for at in closes] == ["04-05 10:00", "03-29 10:00"]  # UTC: at twelve, in summer
+
+
+async def test_a_series_that_changes_is_told_once_to_each_whatever_dates_they_come_to(lab: Community) -> None:
+    olga, anna, ben = await lab.organiser("olga"), lab.person("anna"), lab.person("ben")
+    await announces(olga, "Open lab | every Tuesday 18:00, 12 times | Lab")
+    for number in ("1", "2", "3"):
+        await comes(anna, number)
+    await comes(ben, "12", "Maybe")
+    for choice, answers, news in (
+        ("Move", ("3.11. 19:00", None), "“Open lab” has another time:"),
+        ("Change: Place", ("Park",), "Something has changed about “Open lab”:"),
+        ("Cancel the event", (None,), "“Open lab” is cancelled. It would have been:"),
+    ):
+        before = len(anna.screen), len(ben.screen)
+        await organises(olga, "1", choice)
+        await olga.presses("The whole series")
+        for answer in answers:
+            await (olga.presses("Yes") if answer is None else olga.says(answer))
+        await lab.later(0)
+        for who, seen in zip((anna, ben), before, strict=True):
+            [told] = who.screen[seen:]
+            assert told.html.startswith(f"{news}\n<b>#1 Open lab</b>, Tue, Nov 3, 7:00\u202fPM\n")
+            assert told.html.endswith("… and 2 more: /events")
+            assert told.file is not None
+            assert told.file[1].count(b"BEGIN:VEVENT") == 12

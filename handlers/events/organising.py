@@ -220,14 +220,15 @@ def _change(turn: Turn, event: Event, reach: str, values: Mapping[str, Any]) -> 
         )
         return
     follow(turn, events)
-    for each in events:
+    published = [each for each in events if each.status == Status.PUBLISHED]
+    for each in published:
         tell_offered(turn, each, places.promote(turn.db, each, turn.now))
-        if each.status == Status.PUBLISHED and changes.keys() & {"place", "link"}:
-            reminding.tell_everybody(turn.db, each, "changed", turn.now)
-            turn.due(turn.now)
-        elif changes.get("notes") and each.number not in known and reminding.feedback_at(each) <= turn.now:
-            reminding.tell_everybody(turn.db, each, "notes", turn.now, (State.YES,))  # the question came without it
-            turn.due(turn.now)
+    late = [each for each in published if each.number not in known and reminding.feedback_at(each) <= turn.now]
+    if published and changes.keys() & {"place", "link"}:
+        reminding.tell_everybody(turn.db, published, "changed", turn.now)
+    elif late and changes.get("notes"):  # the question afterwards came without it
+        reminding.tell_everybody(turn.db, late, "notes", turn.now, (State.YES,))
+    turn.due(turn.now)
     turn.say(card(turn, event))
 
 
@@ -289,10 +290,11 @@ def move(turn: Turn) -> None:
         return
     events = _concerned(turn, event, data["reach"])
     planning.move(turn.db, event, events, wall, data["minutes"], turn.now)
-    for each in events:
-        if each.status == Status.PUBLISHED:
-            reminding.tell_everybody(turn.db, each, "moved", turn.now)
-            refresh(turn, each)
+    published = [each for each in events if each.status == Status.PUBLISHED]
+    if published:
+        reminding.tell_everybody(turn.db, published, "moved", turn.now)
+    for each in published:
+        refresh(turn, each)
     turn.due(turn.now)
     turn.replace(Lines([T("It is moved, and everybody who has said yes hears of it."), span(event)]))
 
@@ -312,8 +314,8 @@ def cancel_event(turn: Turn, number: str, reach: str) -> None:
         turn.toast(gone(number))
         return
     planning.cancel(turn.db, events, turn.now)
+    reminding.tell_everybody(turn.db, events, "cancelled", turn.now)
     for each in events:
-        reminding.tell_everybody(turn.db, each, "cancelled", turn.now)
         refresh(turn, each)
     turn.due(turn.now)
     turn.replace(

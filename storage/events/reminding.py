@@ -197,22 +197,28 @@ CONCERNED = (State.YES, State.OFFERED, State.WAITING, State.MAYBE)
 
 
 def tell_everybody(
-    session: Session, event: Event, what: str, now: datetime, states: Sequence[State] = CONCERNED
+    session: Session, events: Sequence[Event], what: str, now: datetime, states: Sequence[State] = CONCERNED
 ) -> None:
-    """News of an event for all it concerns, in one statement, in place of what they have not heard yet; and all cards
-    that show it follow."""
-    forget(session, event, Kind.NEWS)
-    forget(session, event, Kind.COPIES)
-    note(session, event, Kind.COPIES, now, text="0")
-    people = select(
-        col(Rsvp.event_id),
-        col(Rsvp.person_id),
-        literal(Kind.NEWS.value),
-        literal(0),
-        literal(what),
-        literal(now, type_=_reminder.c.due_at.type),
-        literal(Outcome.PENDING.value),
-    ).where(col(Rsvp.event_id) == event.number, col(Rsvp.state).in_(states))
+    """News of events that have one thing in common, for all they concern, each told once: in a few statements, and in
+    place of what they have not heard yet. All cards that show them follow."""
+    numbers = [event.number for event in events]
+    unheard = col(Reminder.event_id).in_(numbers) & col(Reminder.kind).in_([Kind.NEWS, Kind.COPIES])
+    session.execute(delete(Reminder).where(unheard, col(Reminder.state) == Outcome.PENDING))
+    copies = [{**_row(event, None, Kind.COPIES, now), "note": "0"} for event in events]
+    session.execute(insert(Reminder), copies)
+    people = (
+        select(
+            literal(numbers[0]),
+            col(Rsvp.person_id),
+            literal(Kind.NEWS.value),
+            literal(0),
+            literal(" ".join([what, *(str(number) for number in numbers)])),
+            literal(now, type_=_reminder.c.due_at.type),
+            literal(Outcome.PENDING.value),
+        )
+        .where(col(Rsvp.event_id).in_(numbers), col(Rsvp.state).in_(states))
+        .distinct()
+    )
     session.execute(insert(Reminder).from_select(_COLUMNS, people))
 
 
