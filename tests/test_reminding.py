@@ -3,7 +3,7 @@
 from sqlmodel import Session, col, select
 
 from storage import linking
-from storage.events.tables import Event, Kind, Outcome, Reminder
+from storage.events.tables import Event, Kind, Outcome, Reminder, Rsvp
 from storage.people import Person
 from tests.conftest import Community
 from tests.test_events import DAY, HOUR, LINE, announces, comes, group, organises, texts
@@ -151,3 +151,36 @@ async def test_a_series_that_changes_is_told_once_to_each_whatever_dates_they_co
             assert told.html.endswith("… and 2 more: /events")
             assert told.file is not None
             assert told.file[1].count(b"BEGIN:VEVENT") == 12
+
+
+async def test_an_event_reminds_as_its_organiser_says_and_people_as_they_say(lab: Community) -> None:
+    olga, anna, ben, cleo = await lab.organiser("olga"), *(lab.person(name) for name in ("anna", "ben", "cleo"))
+    number = await announces(olga, LINE)
+    for who in (anna, ben, cleo):
+        await comes(who, number)
+    await ben.presses("Reminders")
+    await ben.presses("Also three days before")
+    await cleo.presses("Reminders")
+    await cleo.presses("No reminders")
+    await cleo.presses("So for all events")
+    await organises(olga, number, "Reminders")
+    assert "Who has chosen nothing else is reminded: a week before, a day before, two hours before." in olga.sees
+    await olga.presses("Not a week before")
+    await olga.presses("Also an hour before")
+
+    def planned(session: Session) -> list[list[int]]:
+        rows = session.exec(select(Reminder).where(Reminder.kind == Kind.REMIND, Reminder.state == Outcome.PENDING))
+        people = session.exec(select(Rsvp.person_id).order_by(col(Rsvp.person_id))).all()
+        found = [(row.person_id, row.ahead) for row in rows.all()]
+        return [sorted(ahead for person, ahead in found if person == each) for each in people]
+
+    assert await lab.read(planned) == [[60, 120, 1440], [120, 1440, 4320, 10080], []]
+    await lab.later(33 * DAY)
+    for when in ("Not a day before", "Not two hours before", "Not an hour before", "Also a week before"):
+        await olga.presses(when)
+    assert await lab.read(planned) == [[], [120], []]  # a week before is over
+    await olga.presses("Not a week before")
+    assert olga.sees == "Only who has chosen it is reminded."
+    dora = lab.person("dora")
+    await comes(dora, number)
+    assert await lab.read(planned) == [[], [120], [], []]

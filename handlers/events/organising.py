@@ -9,9 +9,10 @@ from bot.turn import Turn
 from bot.types import Choice, Lines, N, Span, T, Text, Verbatim
 from handlers.events.coming import STARS, refresh, tell_offered
 from handlers.events.facts import EMPTY, FACTS, Wrong, meaning, understood
-from handlers.events.words import ACCESS, CANCEL, TWICE, card, gone, span
+from handlers.events.words import ACCESS, AHEAD, CANCEL, TWICE, card, gone, span
 from handlers.events.writing import ONLY_ORGANISERS
 from storage.events import listing, moments, places, planning, reminding
+from storage.events.moments import minutes_of
 from storage.events.planning import Reach
 from storage.events.tables import ACCESS as KEYS
 from storage.events.tables import Event, Kind, State, Status
@@ -66,6 +67,7 @@ def manage(turn: Turn, number: str) -> None:
         choices += [
             *(Choice(T("Change: {what}", what=label), "event.reach", (number, key)) for key, label in changes.items()),
             Choice(T("Accessibility"), "event.reach", (number, "access")),
+            Choice(T("Reminders"), "event.reach", (number, "reminders")),
         ]
     if event.status == Status.PUBLISHED:
         choices += [
@@ -124,6 +126,8 @@ def begin(turn: Turn, number: str, what: str, reach: str) -> None:
         )
     elif what == "access":
         _ask_access(turn, event, reach)
+    elif what == "reminders":
+        _ask_reminders(turn, event, reach)
     elif what == "topic":
         topics = turn.lab.topics.items()
         choices = [Choice(label, "event.set_topic", (number, key, reach)) for key, label in topics]
@@ -193,6 +197,34 @@ def set_access(turn: Turn, number: str, key: str, reach: str) -> None:
         planning.change(turn.db, events, turn.now, access=" ".join(known for known in KEYS if known in chosen))
         follow(turn, events)
         _ask_access(turn, event, reach)
+
+
+def _ask_reminders(turn: Turn, event: Event, reach: str) -> None:
+    chosen = minutes_of(event.reminders)
+    turn.replace(
+        T("Who has chosen nothing else is reminded: {when}.", when=Lines([AHEAD[ahead] for ahead in chosen], ", "))
+        if chosen
+        else T("Only who has chosen it is reminded."),
+        *(
+            Choice(
+                T("Not {when}", when=words) if ahead in chosen else T("Also {when}", when=words),
+                "event.set_reminders",
+                (str(event.id), str(ahead), reach),
+            )
+            for ahead, words in AHEAD.items()
+        ),
+        Choice(T("View"), "event.show", (str(event.id),)),
+    )
+
+
+@router.press("event.set_reminders")
+def set_reminders(turn: Turn, number: str, ahead: str, reach: str) -> None:
+    event = organised(turn, number)
+    if event is not None and int(ahead) in AHEAD:
+        minutes = {*minutes_of(event.reminders)} ^ {int(ahead)}
+        planning.set_reminders(turn.db, _concerned(turn, event, reach), minutes, turn.now)
+        turn.due(turn.now)
+        _ask_reminders(turn, event, reach)
 
 
 @router.press("event.set_topic")

@@ -88,6 +88,38 @@ def plan(session: Session, event: Event, rsvp: Rsvp, now: datetime) -> datetime 
     return min((at for at in wanted.values() if at > now), default=None)
 
 
+def plan_default(session: Session, event: Event, now: datetime) -> None:
+    """Remind everybody as the event does who comes and has chosen nothing themselves, in a few statements."""
+    themselves = select(col(Attendee.person_id)).where(col(Attendee.remind).is_not(None))
+    people = select(col(Rsvp.person_id)).where(
+        col(Rsvp.event_id) == event.number,
+        col(Rsvp.state) == State.YES,
+        col(Rsvp.remind).is_(None),
+        col(Rsvp.person_id).not_in(themselves),
+    )
+    wanted, due = minutes_of(event.reminders), times(event)
+    theirs = (
+        (col(Reminder.event_id) == event.number, col(Reminder.kind) == Kind.REMIND, col(Reminder.person_id).in_(people))
+    )  # fmt: skip
+    session.execute(
+        delete(Reminder).where(*theirs, col(Reminder.ahead).not_in(wanted)),
+        execution_options={"synchronize_session": False},
+    )
+    for ahead in wanted:
+        there = select(col(Reminder.person_id)).where(*theirs, col(Reminder.ahead) == ahead)
+        state = Outcome.PENDING if due[ahead] > now else Outcome.EXPIRED
+        rows = people.where(col(Rsvp.person_id).not_in(there)).with_only_columns(
+            literal(event.number),
+            col(Rsvp.person_id),
+            literal(Kind.REMIND.value),
+            literal(ahead),
+            literal(""),
+            literal(due[ahead], type_=_reminder.c.due_at.type),
+            literal(state.value),
+        )
+        session.execute(insert(Reminder).from_select(_COLUMNS, rows))
+
+
 def plan_room(session: Session, event: Event, chat_id: int, now: datetime) -> None:
     """Remind a group once; if it is too late for that already, when the event is put off."""
     at = times(event)[ROOM_AHEAD]
