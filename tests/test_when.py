@@ -82,6 +82,7 @@ def test_it_understands_how_people_write(words: str, begins: str, minutes: int) 
         ("Freitagabend 19 Uhr", "2026-11-06 19:00"),
         ("Freitag Morgen 9 Uhr", "2026-11-06 09:00"),
         ("morgen Mittag", "2026-11-03 12:00"),
+        ("morgen zwischen 18 und 20 Uhr", "2026-11-03 18:00"),
         ("tomorrow at 7 in the evening", "2026-11-03 19:00"),
     ],
 )
