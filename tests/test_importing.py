@@ -534,3 +534,15 @@ async def test_a_draft_that_is_cancelled_is_gone_and_nobody_hears_of_it(lab: Com
     assert b"Walk" not in shown
     await takes(olga, calendar(walk("SEQUENCE:2")))
     assert await lab.read(planned) == ["Walk 12-05T18:00 120 published"]
+
+
+async def test_a_file_that_names_another_place_tells_who_comes(lab: Community) -> None:
+    olga, anna = await lab.organiser("olga"), lab.person("anna")
+    await takes(olga, calendar(walk("RRULE:FREQ=WEEKLY;COUNT=3\nLOCATION:Lab")))
+    await comes(anna, "2")
+    before = len(anna.screen)
+    again = walk("RRULE:FREQ=WEEKLY;COUNT=3\nLOCATION:Park\nSEQUENCE:1")
+    await takes(olga, calendar(again), "Take it over")
+    await lab.later(0)
+    [told] = anna.screen[before:]
+    assert told.html.startswith("Something has changed about “Walk”:\n<b>#1 Walk</b>")

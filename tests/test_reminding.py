@@ -3,7 +3,7 @@
 from sqlmodel import Session, col, select
 
 from storage import linking
-from storage.events.tables import Event, Kind, Outcome, Reminder
+from storage.events.tables import Event, Kind, Outcome, Reminder, Rsvp
 from storage.people import Person
 from tests.conftest import Community
 from tests.test_events import DAY, HOUR, LINE, announces, comes, group, organises, texts
@@ -126,3 +126,61 @@ async def test_a_deadline_keeps_its_hour_across_the_change_of_clocks(lab: Commun
     await olga.presses("Yes")
     closes = await lab.read(lambda session: session.exec(select(Event.closes_at).order_by(col(Event.id))).all())
     assert [f"{at:%m-%d %H:%M}" for at in closes] == ["04-05 10:00", "03-29 10:00"]  # UTC: at twelve, in summer
+
+
+async def test_a_series_that_changes_is_told_once_to_each_whatever_dates_they_come_to(lab: Community) -> None:
+    olga, anna, ben = await lab.organiser("olga"), lab.person("anna"), lab.person("ben")
+    await announces(olga, "Open lab | every Tuesday 18:00, 12 times | Lab")
+    for number in ("1", "2", "3"):
+        await comes(anna, number)
+    await comes(ben, "12", "Maybe")
+    for choice, answers, news in (
+        ("Move", ("3.11. 19:00", None), "“Open lab” has another time:"),
+        ("Change: Place", ("Park",), "Something has changed about “Open lab”:"),
+        ("Cancel the event", (None,), "“Open lab” is cancelled. It would have been:"),
+    ):
+        before = len(anna.screen), len(ben.screen)
+        await organises(olga, "1", choice)
+        await olga.presses("The whole series")
+        for answer in answers:
+            await (olga.presses("Yes") if answer is None else olga.says(answer))
+        await lab.later(0)
+        for who, seen in zip((anna, ben), before, strict=True):
+            [told] = who.screen[seen:]
+            assert told.html.startswith(f"{news}\n<b>#1 Open lab</b>, Tue, Nov 3, 7:00\u202fPM\n")
+            assert told.html.endswith("… and 2 more: /events")
+            assert told.file is not None
+            assert told.file[1].count(b"BEGIN:VEVENT") == 12
+
+
+async def test_an_event_reminds_as_its_organiser_says_and_people_as_they_say(lab: Community) -> None:
+    olga, anna, ben, cleo = await lab.organiser("olga"), *(lab.person(name) for name in ("anna", "ben", "cleo"))
+    number = await announces(olga, LINE)
+    for who in (anna, ben, cleo):
+        await comes(who, number)
+    await ben.presses("Reminders")
+    await ben.presses("Also three days before")
+    await cleo.presses("Reminders")
+    await cleo.presses("No reminders")
+    await cleo.presses("So for all events")
+    await organises(olga, number, "Reminders")
+    assert "Who has chosen nothing else is reminded: a week before, a day before, two hours before." in olga.sees
+    await olga.presses("Not a week before")
+    await olga.presses("Also an hour before")
+
+    def planned(session: Session) -> list[list[int]]:
+        rows = session.exec(select(Reminder).where(Reminder.kind == Kind.REMIND, Reminder.state == Outcome.PENDING))
+        people = session.exec(select(Rsvp.person_id).order_by(col(Rsvp.person_id))).all()
+        found = [(row.person_id, row.ahead) for row in rows.all()]
+        return [sorted(ahead for person, ahead in found if person == each) for each in people]
+
+    assert await lab.read(planned) == [[60, 120, 1440], [120, 1440, 4320, 10080], []]
+    await lab.later(33 * DAY)
+    for when in ("Not a day before", "Not two hours before", "Not an hour before", "Also a week before"):
+        await olga.presses(when)
+    assert await lab.read(planned) == [[], [120], []]  # a week before is over
+    await olga.presses("Not a week before")
+    assert olga.sees == "Only who has chosen it is reminded."
+    dora = lab.person("dora")
+    await comes(dora, number)
+    assert await lab.read(planned) == [[], [120], [], []]

@@ -82,6 +82,7 @@ def test_it_understands_how_people_write(words: str, begins: str, minutes: int) 
         ("Freitagabend 19 Uhr", "2026-11-06 19:00"),
         ("Freitag Morgen 9 Uhr", "2026-11-06 09:00"),
         ("morgen Mittag", "2026-11-03 12:00"),
+        ("morgen zwischen 18 und 20 Uhr", "2026-11-03 18:00"),
         ("tomorrow at 7 in the evening", "2026-11-03 19:00"),
     ],
 )
@@ -170,6 +171,10 @@ def test_it_understands_what_comes_again(words: str, rule: str, first: str) -> N
         ("Freitag 18 Uhr und 20 Uhr", days.Unclear),
         ("5.12. 18 Uhr, Einlass 17:30", days.Unclear),
         ("Donnerstag, 3.11., 18 Uhr", days.OtherWeekday),
+        ("Montag, 31.12.9999, 18 Uhr", days.TooFar),
+        ("morgen bis 31.12.9999 ganztägig", when.TooLong),
+        ("morgen 18 Uhr, 999 Stunden", when.TooLong),
+        ("Dienstag, 1.1.0001, 18 Uhr", when.Past),
         ("halb sieben", when.NoDay),
         ("31.2.", days.Unclear),
         ("heute Abend", when.NoHour),
@@ -204,6 +209,9 @@ def test_no_words_break_it(words: str) -> None:
     known = (days.Unclear, when.Past, when.NoHour, when.NoSuchHour, when.EndsEarlier, days.TooFar)
     with contextlib.suppress(*known):
         assert isinstance(understand(words, MONDAY), Meant)
+    with contextlib.suppress(days.Unclear, days.TooFar):
+        first, last = days.days_of(words, MONDAY)
+        assert first <= last
 
 
 def test_an_hour_that_is_skipped_and_one_that_comes_twice() -> None:

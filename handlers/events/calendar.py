@@ -25,12 +25,14 @@ FED = timedelta(days=90)
 
 
 @router.maker("events.ics")
-def one_event(session: Session, number: str) -> bytes:
-    """The file that comes with a confirmation."""
-    event = session.get_one(Event, int(number))
-    calendar = _calendar(None, "CANCEL" if event.status == Status.CANCELLED else "PUBLISH")
-    calendar.add_component(_entry(event, event.uid))
-    return _bytes(calendar, [event])
+def some_events(session: Session, *numbers: str) -> bytes:
+    """The file that comes with a confirmation, and with news."""
+    events = [session.get_one(Event, int(number)) for number in numbers]
+    over = all(event.status == Status.CANCELLED for event in events)
+    calendar = _calendar(None, "CANCEL" if over else "PUBLISH")
+    for event in events:
+        calendar.add_component(_entry(event, event.uid))
+    return _bytes(calendar, events)
 
 
 def version(session: Session, now: datetime) -> str:

@@ -101,7 +101,9 @@ def day_of(words: str, now: datetime) -> date:
         return coming + timedelta(days=7) if coming == today and rest != found["day"] else coming
     if (with_date := re.match(rf"{DAY}\s*(?=\d)", rest)) is not None:
         dated = day_of(rest[with_date.end() :], now)
-        if CODES[dated.weekday()] != DAYS[with_date["day"]]:
+        if dated - today > FURTHEST:
+            raise TooFar(rest)
+        if dated >= today and CODES[dated.weekday()] != DAYS[with_date["day"]]:
             raise OtherWeekday(dated)
         return dated
     if (iso := re.fullmatch(r"(\d{4})-(\d{1,2})-(\d{1,2})", rest)) is not None:
@@ -148,6 +150,8 @@ def days_of(words: str, now: datetime) -> tuple[date, date]:
     if DAYLIKE.search(rest) is None:  # words to look for, most likely
         raise Unclear(words)
     last = last_day(words.casefold(), now)
+    if abs(last - today) > FURTHEST:
+        raise TooFar(words)
     return (last.replace(day=1) if _MONTH_END.fullmatch(rest) else last), last
 
 

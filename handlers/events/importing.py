@@ -139,12 +139,15 @@ def take_over(turn: Turn, seen: str, moment: str) -> None:
     entries = [Entry.stored(kept) for kept in turn.data["entries"]]
     turn.done()
     done = importing.carry_out(turn.db, entries, turn.person.id, turn.chat.locale, str(turn.words.zone), turn.now)
-    for event in done.cancelled:
-        reminding.tell_everybody(turn.db, event, "cancelled", turn.now)
-    for event in done.moved:
-        if event.status == Status.PUBLISHED:
-            reminding.tell_everybody(turn.db, event, "moved", turn.now)
     follow(turn, [*done.cancelled, *done.moved, *done.said_otherwise])
+    elsewhere = [event for event in done.elsewhere if event not in done.moved]
+    for what, events in (("cancelled", done.cancelled), ("moved", done.moved), ("changed", elsewhere)):
+        together: dict[int, list[Event]] = {}
+        for event in events:
+            if event.status != Status.DRAFT:
+                together.setdefault(event.series_id or -event.number, []).append(event)
+        for those in together.values():
+            reminding.tell_everybody(turn.db, those, what, turn.now)
     turn.due(turn.now)
     if moment == "now":
         _publish(turn, done.made)
@@ -175,15 +178,15 @@ def _publish(turn: Turn, made: Sequence[Sequence[Event]]) -> None:
 
 def _tell(turn: Turn, done: Text, made: Sequence[Sequence[Event]]) -> None:
     firsts = [events[0] for events in made]
-    turn.replace(Lines([done, *_lines(firsts)]), *_views(firsts))
+    turn.replace(Lines([done, *lines_of(firsts)]), *views_of(firsts))
 
 
 def news_of(events: Sequence[Event]) -> Message:
     """Several new events in one message."""
-    return Message(Lines([T("New in the calendar:"), *_lines(events)]), _views(events))
+    return Message(Lines([T("New in the calendar:"), *lines_of(events)]), views_of(events))
 
 
-def _lines(events: Sequence[Event]) -> list[Text]:
+def lines_of(events: Sequence[Event]) -> list[Text]:
     lines: list[Text] = [
         T("<b>#{number} {title}</b>, {date}", number=str(event.id), title=event.title, date=span(event, short=True))
         for event in events[:SHOWN]
@@ -193,7 +196,7 @@ def _lines(events: Sequence[Event]) -> list[Text]:
     return lines
 
 
-def _views(events: Sequence[Event]) -> tuple[Choice, ...]:
+def views_of(events: Sequence[Event]) -> tuple[Choice, ...]:
     return tuple(
         Choice(T("#{number} {title}", number=str(event.id), title=event.title[:40]), "event.show", (str(event.id),))
         for event in events[:SHOWN]

@@ -9,9 +9,10 @@ from bot.turn import Turn
 from bot.types import Choice, Lines, N, Span, T, Text, Verbatim
 from handlers.events.coming import STARS, refresh, tell_offered
 from handlers.events.facts import EMPTY, FACTS, Wrong, meaning, understood
-from handlers.events.words import ACCESS, CANCEL, TWICE, card, gone, span
+from handlers.events.words import ACCESS, AHEAD, CANCEL, TWICE, card, gone, span
 from handlers.events.writing import ONLY_ORGANISERS
 from storage.events import listing, moments, places, planning, reminding
+from storage.events.moments import minutes_of
 from storage.events.planning import Reach
 from storage.events.tables import ACCESS as KEYS
 from storage.events.tables import Event, Kind, State, Status
@@ -66,6 +67,7 @@ def manage(turn: Turn, number: str) -> None:
         choices += [
             *(Choice(T("Change: {what}", what=label), "event.reach", (number, key)) for key, label in changes.items()),
             Choice(T("Accessibility"), "event.reach", (number, "access")),
+            Choice(T("Reminders"), "event.reach", (number, "reminders")),
         ]
     if event.status == Status.PUBLISHED:
         choices += [
@@ -124,6 +126,8 @@ def begin(turn: Turn, number: str, what: str, reach: str) -> None:
         )
     elif what == "access":
         _ask_access(turn, event, reach)
+    elif what == "reminders":
+        _ask_reminders(turn, event, reach)
     elif what == "topic":
         topics = turn.lab.topics.items()
         choices = [Choice(label, "event.set_topic", (number, key, reach)) for key, label in topics]
@@ -195,6 +199,34 @@ def set_access(turn: Turn, number: str, key: str, reach: str) -> None:
         _ask_access(turn, event, reach)
 
 
+def _ask_reminders(turn: Turn, event: Event, reach: str) -> None:
+    chosen = minutes_of(event.reminders)
+    turn.replace(
+        T("Who has chosen nothing else is reminded: {when}.", when=Lines([AHEAD[ahead] for ahead in chosen], ", "))
+        if chosen
+        else T("Only who has chosen it is reminded."),
+        *(
+            Choice(
+                T("Not {when}", when=words) if ahead in chosen else T("Also {when}", when=words),
+                "event.set_reminders",
+                (str(event.id), str(ahead), reach),
+            )
+            for ahead, words in AHEAD.items()
+        ),
+        Choice(T("View"), "event.show", (str(event.id),)),
+    )
+
+
+@router.press("event.set_reminders")
+def set_reminders(turn: Turn, number: str, ahead: str, reach: str) -> None:
+    event = organised(turn, number)
+    if event is not None and int(ahead) in AHEAD:
+        minutes = {*minutes_of(event.reminders)} ^ {int(ahead)}
+        planning.set_reminders(turn.db, _concerned(turn, event, reach), minutes, turn.now)
+        turn.due(turn.now)
+        _ask_reminders(turn, event, reach)
+
+
 @router.press("event.set_topic")
 def set_topic(turn: Turn, number: str, topic: str, reach: str) -> None:
     event = organised(turn, number)
@@ -220,14 +252,15 @@ def _change(turn: Turn, event: Event, reach: str, values: Mapping[str, Any]) -> 
         )
         return
     follow(turn, events)
-    for each in events:
+    published = [each for each in events if each.status == Status.PUBLISHED]
+    for each in published:
         tell_offered(turn, each, places.promote(turn.db, each, turn.now))
-        if each.status == Status.PUBLISHED and changes.keys() & {"place", "link"}:
-            reminding.tell_everybody(turn.db, each, "changed", turn.now)
-            turn.due(turn.now)
-        elif changes.get("notes") and each.number not in known and reminding.feedback_at(each) <= turn.now:
-            reminding.tell_everybody(turn.db, each, "notes", turn.now, (State.YES,))  # the question came without it
-            turn.due(turn.now)
+    late = [each for each in published if each.number not in known and reminding.feedback_at(each) <= turn.now]
+    if published and changes.keys() & {"place", "link"}:
+        reminding.tell_everybody(turn.db, published, "changed", turn.now)
+    elif late and changes.get("notes"):  # the question afterwards came without it
+        reminding.tell_everybody(turn.db, late, "notes", turn.now, (State.YES,))
+    turn.due(turn.now)
     turn.say(card(turn, event))
 
 
@@ -289,10 +322,11 @@ def move(turn: Turn) -> None:
         return
     events = _concerned(turn, event, data["reach"])
     planning.move(turn.db, event, events, wall, data["minutes"], turn.now)
-    for each in events:
-        if each.status == Status.PUBLISHED:
-            reminding.tell_everybody(turn.db, each, "moved", turn.now)
-            refresh(turn, each)
+    published = [each for each in events if each.status == Status.PUBLISHED]
+    if published:
+        reminding.tell_everybody(turn.db, published, "moved", turn.now)
+    for each in published:
+        refresh(turn, each)
     turn.due(turn.now)
     turn.replace(Lines([T("It is moved, and everybody who has said yes hears of it."), span(event)]))
 
@@ -312,8 +346,8 @@ def cancel_event(turn: Turn, number: str, reach: str) -> None:
         turn.toast(gone(number))
         return
     planning.cancel(turn.db, events, turn.now)
+    reminding.tell_everybody(turn.db, events, "cancelled", turn.now)
     for each in events:
-        reminding.tell_everybody(turn.db, each, "cancelled", turn.now)
         refresh(turn, each)
     turn.due(turn.now)
     turn.replace(

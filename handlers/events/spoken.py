@@ -59,6 +59,7 @@ _PAST = re.compile(
 )
 _HALF = re.compile(r"\b(?:halb|(?P<english>half(?:\s+past)?))\s+(?P<hour>\d{1,2})(?![\d.:])(?:\s+uhr)?")
 _THREE_QUARTERS = re.compile(r"\b(?:3|drei)[ -]?viertel\s+(?P<hour>\d{1,2})(?![\d.:])(?:\s+uhr)?")
+_FROM_TO = re.compile(r"\b(?:zwischen|between)\s+(\d[\d:.]*(?:\s+uhr)?)\s+(?:und|and)\s+(?=\d)")
 _AT = re.compile(
     r"\b(?:um|gegen|at)\s+(?P<hour>\d{1,2})\b"
     r"(?![.:,]\d|\s*(?:uhr|h\b|x\b|mal\b|times\b|[ap]\.?m\b|(?:-|bis\b|to\b|until\b|till\b)\s*(?:um\s+|at\s+)?\d))"
@@ -76,6 +77,7 @@ def on_the_clock(rest: str) -> tuple[str, Part | None]:
     rest = _TOGETHER.sub(lambda found: f"{found[1]}{found[3]} {found[2]}{found[3]}", rest)
     rest = _ITS_MORNING.sub(lambda found: f"{found[1] or ''} morgens", rest)
     rest = _ONE.sub("1", _NUMBER.sub(lambda found: f"{_WORDS[found[1]]}{' mal' if found[2] else ''}", rest))
+    rest = _FROM_TO.sub(r"\1 - ", rest)
     part = None
     for each, expression in _PARTS.items():
         if (named := expression.search(rest)) is not None:

@@ -8,7 +8,7 @@ from bot.router import Router
 from bot.turn import Turn
 from bot.types import Choice, Lines, Mentions, Message, N, T, Text
 from handlers.events.coming import feedback_question, fewer_question, refresh, tell_offered
-from handlers.events.importing import news_of
+from handlers.events.importing import lines_of, news_of, views_of
 from handlers.events.words import answers, calendar_file, card, personal, span, subject
 from storage import conversation, outbox, rooms
 from storage.events import places, planning, reminding
@@ -97,18 +97,25 @@ def reminder(event: Event) -> Message:
     )
 
 
-def _news(turn: Turn, event: Event, note: str) -> Message:
-    lines: list[Text] = [span(event)]
-    if event.place:
-        lines.append(T("Place: {place}", place=event.place))
-    if event.link and event.status != Status.CANCELLED:
-        lines.append(T("Online: {link}", link=event.link))
-    known = NEWS[note]
+def _news(turn: Turn, first: Event, note: str) -> Message:
+    """What has become of an event, or of several of a series."""
+    what, *numbers = note.split()
+    known = NEWS[what]
     assert isinstance(known, T)
-    text = Lines([T(known.msgid, title=event.title), Lines(lines)], "\n\n")
-    if note == "notes":
-        return Message(text, (Choice(T("Minutes and photos"), url=event.notes),) if event.notes else ())
-    return Message(text, answers(event, turn.now), attachment=calendar_file(event))
+    head = T(known.msgid, title=first.title)
+    if len(numbers) > 1:
+        query = select(Event).where(col(Event.id).in_([int(number) for number in numbers]))
+        events = turn.db.exec(query.order_by(col(Event.starts_at))).all()
+        return Message(Lines([head, *lines_of(events)]), views_of(events), attachment=calendar_file(*events))
+    lines: list[Text] = [span(first)]
+    if first.place:
+        lines.append(T("Place: {place}", place=first.place))
+    if first.link and first.status != Status.CANCELLED:
+        lines.append(T("Online: {link}", link=first.link))
+    text = Lines([head, Lines(lines)], "\n\n")
+    if what == "notes":
+        return Message(text, (Choice(T("Minutes and photos"), url=first.notes),) if first.notes else ())
+    return Message(text, answers(first, turn.now), attachment=calendar_file(first))
 
 
 def _do(turn: Turn, each: Claimed) -> None:

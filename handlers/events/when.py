@@ -33,7 +33,7 @@ USUAL_MINUTES = 120
 MOST_SPLITS = 3
 """At how many places words are taken apart into two days."""
 
-LONGEST_EVENT = timedelta(days=31)
+LONGEST_EVENT = timedelta(days=32)
 """What lasts longer is several events."""
 
 LONGEST = 200
@@ -200,6 +200,8 @@ def _checked(meant: Meant, now: datetime) -> Meant:
         raise Past(meant.wall)
     if meant.wall - now > FURTHEST:
         raise TooFar(meant.wall)
+    if meant.minutes > LONGEST_EVENT / timedelta(minutes=1):
+        raise TooLong(meant.wall)
     return meant
 
 
@@ -225,14 +227,14 @@ def _several_days(rest: str, now: datetime, part: Part | None, usual: int) -> Me
         wall = datetime.combine(first, begin)
         if wall - now > FURTHEST:
             raise TooFar(rest)
+        if last - first > LONGEST_EVENT:
+            raise TooLong(rest)
         end = right_end or (left_end if begins is None or ends is None else ends) or (ends if begins else None)
         until = datetime.combine(last, begin) + timedelta(minutes=usual) if end is None else datetime.combine(last, end)
         if wall <= now and is_weekday(left):
             wall, until = wall + timedelta(days=7), until + timedelta(days=7)
         if until <= wall:
             raise EndsEarlier(rest)
-        if until - wall > LONGEST_EVENT:
-            raise TooLong(rest)
         return _checked(Meant(wall, int((until - wall) / timedelta(minutes=1))), now)
     return None
 

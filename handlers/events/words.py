@@ -157,8 +157,10 @@ def personal(turn: Turn, event: Event, rsvp: Rsvp | None, role: Role = Role.PART
     return Message(message.text, tuple(choices), message.subject)
 
 
-def calendar_file(event: Event) -> Attachment:
-    return Attachment(f"event-{event.number}.ics", "text/calendar", "events.ics", (str(event.number),))
+def calendar_file(*events: Event) -> Attachment:
+    """These events for one's own calendar."""
+    numbers = tuple(str(event.number) for event in events)
+    return Attachment(f"event-{numbers[0]}.ics", "text/calendar", "events.ics", numbers)
 
 
 def gone(number: str) -> Text:

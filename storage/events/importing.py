@@ -126,12 +126,13 @@ def _differs(event: Event, entry: Entry, date: Date) -> bool:
 
 
 class Done(NamedTuple):
-    """What an import has changed."""
+    """What an import has changed; of what is ``said_otherwise`` some takes place ``elsewhere``."""
 
     made: list[list[Event]]
     moved: list[Event]
     said_otherwise: list[Event]
     cancelled: list[Event]
+    elsewhere: list[Event]
 
 
 def carry_out(
@@ -139,7 +140,7 @@ def carry_out(
 ) -> Done:
     """Make and change what these entries say; what is new is a draft, of each entry by itself."""
     serialise(session.connection(), ["events.import"])  # of two at once the second finds what the first has made
-    done = Done([], [], [], [])
+    done = Done([], [], [], [], [])
     for entry in entries:
         step = compare(session, entry, now)
         if step.older or step.does_nothing:
@@ -154,9 +155,11 @@ def carry_out(
             if (event.wall, event.minutes) != (date.wall, date.minutes):
                 planning.move(session, event, [event], datetime.fromisoformat(date.wall), date.minutes, now)
                 done.moved.append(event)
-            if any(getattr(event, name) != value for name, value in said.items()):
+            if others := {name for name, value in said.items() if getattr(event, name) != value}:
                 planning.change(session, [event], now, **said)
                 done.said_otherwise.append(event)
+                if others & {"place", "link"}:
+                    done.elsewhere.append(event)
         series = _series(session, entry)
         made = [_make(session, entry, date, series, author_id, locale, zone, now) for date in step.new]
         step.known = [event for event in step.known if event not in drafts]

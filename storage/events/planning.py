@@ -219,6 +219,16 @@ def change(session: Session, events: Sequence[Event], now: datetime, **values: A
             set_deadline(session, event, now)
 
 
+def set_reminders(session: Session, events: Sequence[Event], minutes: set[int], now: datetime) -> None:
+    """Remind of them so long before, if people have chosen nothing else; a calendar need not know."""
+    for event in events:
+        places.locked(session, event.number)
+        event.reminders = moments.stored_minutes(minutes)
+        session.add(event)
+        session.flush()
+        reminding.plan_default(session, event, now)
+
+
 def move(session: Session, event: Event, events: Sequence[Event], wall: datetime, minutes: int, now: datetime) -> None:
     """An event begins at another wall time, and lasts so long; others of its series by the same shift."""
     shift = wall - event.begins

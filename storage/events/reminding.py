@@ -88,6 +88,38 @@ def plan(session: Session, event: Event, rsvp: Rsvp, now: datetime) -> datetime 
     return min((at for at in wanted.values() if at > now), default=None)
 
 
+def plan_default(session: Session, event: Event, now: datetime) -> None:
+    """Remind everybody as the event does who comes and has chosen nothing themselves, in a few statements."""
+    themselves = select(col(Attendee.person_id)).where(col(Attendee.remind).is_not(None))
+    people = select(col(Rsvp.person_id)).where(
+        col(Rsvp.event_id) == event.number,
+        col(Rsvp.state) == State.YES,
+        col(Rsvp.remind).is_(None),
+        col(Rsvp.person_id).not_in(themselves),
+    )
+    wanted, due = minutes_of(event.reminders), times(event)
+    theirs = (
+        (col(Reminder.event_id) == event.number, col(Reminder.kind) == Kind.REMIND, col(Reminder.person_id).in_(people))
+    )  # fmt: skip
+    session.execute(
+        delete(Reminder).where(*theirs, col(Reminder.ahead).not_in(wanted)),
+        execution_options={"synchronize_session": False},
+    )
+    for ahead in wanted:
+        there = select(col(Reminder.person_id)).where(*theirs, col(Reminder.ahead) == ahead)
+        state = Outcome.PENDING if due[ahead] > now else Outcome.EXPIRED
+        rows = people.where(col(Rsvp.person_id).not_in(there)).with_only_columns(
+            literal(event.number),
+            col(Rsvp.person_id),
+            literal(Kind.REMIND.value),
+            literal(ahead),
+            literal(""),
+            literal(due[ahead], type_=_reminder.c.due_at.type),
+            literal(state.value),
+        )
+        session.execute(insert(Reminder).from_select(_COLUMNS, rows))
+
+
 def plan_room(session: Session, event: Event, chat_id: int, now: datetime) -> None:
     """Remind a group once; if it is too late for that already, when the event is put off."""
     at = times(event)[ROOM_AHEAD]
@@ -197,22 +229,28 @@ CONCERNED = (State.YES, State.OFFERED, State.WAITING, State.MAYBE)
 
 
 def tell_everybody(
-    session: Session, event: Event, what: str, now: datetime, states: Sequence[State] = CONCERNED
+    session: Session, events: Sequence[Event], what: str, now: datetime, states: Sequence[State] = CONCERNED
 ) -> None:
-    """News of an event for all it concerns, in one statement, in place of what they have not heard yet; and all cards
-    that show it follow."""
-    forget(session, event, Kind.NEWS)
-    forget(session, event, Kind.COPIES)
-    note(session, event, Kind.COPIES, now, text="0")
-    people = select(
-        col(Rsvp.event_id),
-        col(Rsvp.person_id),
-        literal(Kind.NEWS.value),
-        literal(0),
-        literal(what),
-        literal(now, type_=_reminder.c.due_at.type),
-        literal(Outcome.PENDING.value),
-    ).where(col(Rsvp.event_id) == event.number, col(Rsvp.state).in_(states))
+    """News of events that have one thing in common, for all they concern, each told once: in a few statements, and in
+    place of what they have not heard yet. All cards that show them follow."""
+    numbers = [event.number for event in events]
+    unheard = col(Reminder.event_id).in_(numbers) & col(Reminder.kind).in_([Kind.NEWS, Kind.COPIES])
+    session.execute(delete(Reminder).where(unheard, col(Reminder.state) == Outcome.PENDING))
+    copies = [{**_row(event, None, Kind.COPIES, now), "note": "0"} for event in events]
+    session.execute(insert(Reminder), copies)
+    people = (
+        select(
+            literal(numbers[0]),
+            col(Rsvp.person_id),
+            literal(Kind.NEWS.value),
+            literal(0),
+            literal(" ".join([what, *(str(number) for number in numbers)])),
+            literal(now, type_=_reminder.c.due_at.type),
+            literal(Outcome.PENDING.value),
+        )
+        .where(col(Rsvp.event_id).in_(numbers), col(Rsvp.state).in_(states))
+        .distinct()
+    )
     session.execute(insert(Reminder).from_select(_COLUMNS, people))
 
 
