@@ -152,7 +152,7 @@ def hand_over(turn: Turn, announcement: Announcement, adapter: str, copies: list
     if put_off:
         chats = [one.chat_id for one in put_off]
         others = [one for one in ledger.due_with(turn.db, announcement, chats, turn.now) if digests.wants(one)]
-        ready = [one for one in others if decide(turn, announcement, one)[0] == QUEUED]
+        ready = [one for one in others if decide(turn, announcement, one)[0] == QUEUED]  # these are on their way, too
         gathered, alone = digests.gather(turn, adapter, put_off, ready)
         changes += gathered
         single += [(one, state, None) for one, state in alone]
