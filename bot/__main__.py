@@ -243,9 +243,10 @@ def announcements(
                         bars.update(
                             shown[one.number], description=_announced(one), total=one.recipients, completed=done
                         )
+                going = any(one.step_at for one in moving)
                 session.commit()
-                session.expire_all()
-                if not any(one.step_at for one in moving):
+                session.expire_all()  # and nothing is read before the next look: that would hold up the bot
+                if not going:
                     return
                 time.sleep(0.5)
 
