@@ -183,6 +183,9 @@ async def test_too_much_is_refused_with_the_count_and_nothing_is_sent(lab: Commu
     assert olga.sees == f"That is {signs:,} characters, and 4,096 fit. Can you say it shorter?"
     await olga.says("Short")
     assert "This is announcement 1, not sent yet." in olga.sees
+    await olga.says("The rest, which a messenger has cut off and sent after it")
+    assert copies(olga, "what you have just written is not part of it")
+    assert copies(olga, "Short")[-1].html == "Short"
 
 
 async def test_a_picture_goes_with_it_uploaded_once_and_then_referred_to(lab: Community) -> None:
