@@ -683,7 +683,7 @@ async def test_a_messenger_that_is_down_for_an_hour_loses_nothing_and_the_organi
     await lab.settled()
     await rests(lab)
     assert all(len(copies(person, "Big news")) == 1 for person in people)
-    assert len(copies(olga, "does not get on")) == 1
+    assert len(copies(olga, "does not get on: Memory does not answer, or asks me to wait.")) == 1
     [over] = copies(olga, "goes on, and nothing is lost")
     assert "It stood still from Nov 2, 2026, 10:00\u202fAM to Nov 2, 2026, 11:11\u202fAM" in over.html
     assert "It stood still from" in report(olga)

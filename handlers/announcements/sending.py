@@ -10,6 +10,7 @@ from bot.types import Choice, Formatted, Lines, Message, T, Text
 from handlers.announcements import digests, things
 from handlers.announcements.markdown import formatted
 from handlers.announcements.words import copy, progress, standstill
+from handlers.people import messengers
 from storage import conversation
 from storage.announcements import audience, ledger, writing
 from storage.announcements.ledger import (
@@ -249,9 +250,10 @@ def watch(turn: Turn, announcement: Announcement, in_outbox: int) -> None:
         turn.tell(
             announcement.chat_id,
             T(
-                "Announcement {number} does not get on: a messenger does not answer, or asks me to wait. Nothing is "
+                "Announcement {number} does not get on: {messenger} does not answer, or asks me to wait. Nothing is "
                 "lost, and I go on by myself as soon as I can. If it lasts, tell whoever runs the bot.",
                 number=number,
+                messenger=messengers(ledger.held_up_by(turn.db, announcement)),
             ),
         )
     sending = announcement.status == Status.SENDING and not announcement.paused
