@@ -218,7 +218,7 @@ def announcements(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-    from storage.announcements import writing
+    from storage.announcements import ledger, writing
 
     settings = _settings()
     _migrated(settings)
@@ -239,12 +239,14 @@ def announcements(
                     if one.number not in shown and (one.step_at or one.paused):
                         shown[one.number] = bars.add_task("")
                     if one.number in shown:
+                        done = one.recipients - ledger.left(session, one)
                         bars.update(
-                            shown[one.number], description=_announced(one), total=one.recipients, completed=one.over
+                            shown[one.number], description=_announced(one), total=one.recipients, completed=done
                         )
+                going = any(one.step_at for one in moving)
                 session.commit()
-                session.expire_all()
-                if not any(one.step_at for one in moving):
+                session.expire_all()  # and nothing is read before the next look: that would hold up the bot
+                if not going:
                     return
                 time.sleep(0.5)
 

@@ -183,6 +183,9 @@ async def test_too_much_is_refused_with_the_count_and_nothing_is_sent(lab: Commu
     assert olga.sees == f"That is {signs:,} characters, and 4,096 fit. Can you say it shorter?"
     await olga.says("Short")
     assert "This is announcement 1, not sent yet." in olga.sees
+    await olga.says("The rest, which a messenger has cut off and sent after it")
+    assert copies(olga, "what you have just written is not part of it")
+    assert copies(olga, "Short")[-1].html == "Short"
 
 
 async def test_a_picture_goes_with_it_uploaded_once_and_then_referred_to(lab: Community) -> None:
@@ -680,7 +683,7 @@ async def test_a_messenger_that_is_down_for_an_hour_loses_nothing_and_the_organi
     await lab.settled()
     await rests(lab)
     assert all(len(copies(person, "Big news")) == 1 for person in people)
-    assert len(copies(olga, "does not get on")) == 1
+    assert len(copies(olga, "does not get on: Memory does not answer, or asks me to wait.")) == 1
     [over] = copies(olga, "goes on, and nothing is lost")
     assert "It stood still from Nov 2, 2026, 10:00\u202fAM to Nov 2, 2026, 11:11\u202fAM" in over.html
     assert "It stood still from" in report(olga)

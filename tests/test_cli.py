@@ -1,6 +1,7 @@
 """The command line: what an operator types, and what a mistake answers."""
 
 import asyncio
+import contextlib
 import csv
 import fcntl
 import io
@@ -23,7 +24,9 @@ from typer.testing import CliRunner, Result
 
 from bot.__main__ import app
 from bot.demo.terminal import play
-from storage import ideas, people
+from storage import conversation, ideas, people
+from storage.announcements import writing
+from storage.announcements.writing import Status
 from storage.engine import migrate, open_engine
 from storage.events import planning
 from storage.events.planning import Plan
@@ -347,6 +350,77 @@ def test_events_are_exported_with_how_many_come(labbot: Labbot, filled: Path) ->
     assert [line[name] for name in ("title", "starts_at", "going")] == ["=Walk", "2026-12-05T17:00:00+00:00", 0]
     [_, first] = labbot("export", "events", "--format", "csv").stdout.splitlines()
     assert first == "1,'=Walk,2026-12-05T17:00:00+00:00,2026-12-05T19:00:00+00:00,,draft,0,0,0,9"
+
+
+@pytest.fixture
+def announced(data: Path) -> Path:
+    """A database with an announcement that is on its way, one that has been sent, and a draft."""
+    data.mkdir(mode=0o700)
+    url = f"sqlite:///{data / 'labbot.db'}"
+    migrate(url)
+    engine = open_engine(url)
+    with Session(engine) as session:
+        anna = arrive(session, "telegram", "1")
+        connection = session.connection()
+        conversation.open_chat(connection, "telegram", "1", private=True, locale="en", account_id=anna, now=NOW)
+        for text, status in (("Sent", Status.DONE), ("=Moving", Status.SENDING), ("Draft", Status.DRAFT)):
+            one = writing.draft(session, author_id=anna, chat_id=1, locale="en", now=NOW)
+            writing.word(session, one, "en", text, text)
+            one.status, one.recipients, one.delivered, one.failed = status, 4, 2, 1
+            one.step_at = NOW if status == Status.SENDING else None
+        session.commit()
+    engine.dispose()
+    return data
+
+
+def test_announcements_are_exported_with_what_has_become_of_their_copies(labbot: Labbot, announced: Path) -> None:
+    lines = [json.loads(line) for line in labbot("export", "announcements").stdout.splitlines()]
+    assert " ".join(lines[0]) == "number text status recipients delivered unreachable failed pending"
+    assert [list(line.values()) for line in lines] == [
+        [1, "Sent", "done", 4, 2, 0, 1, 1],
+        [2, "=Moving", "sending", 4, 2, 0, 1, 1],
+    ]
+    assert "2,'=Moving,sending" in labbot("export", "announcements", "--format", "csv").stdout
+
+
+def test_how_far_announcements_are_is_a_line_each(labbot: Labbot, announced: Path) -> None:
+    assert labbot("announcements").stdout.splitlines() == [
+        "1: done, 2 delivered, 0 unreachable, 1 failed, 1 pending of 4",
+        "2: sending, 2 delivered, 0 unreachable, 1 failed, 1 pending of 4",
+    ]
+
+
+def test_in_a_terminal_a_bar_follows_until_all_is_sent_and_holds_up_nobody_who_stores_something(
+    environment: dict[str, str | None], announced: Path, tmp_path: Path
+) -> None:
+    variables = {name: value for name, value in {**os.environ, **environment}.items() if value is not None}
+    ours, theirs = os.openpty()
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "bot", "announcements"],
+        env={**variables, "PYTHONPATH": str(Path(__file__).parent.parent), "TERM": "xterm", "COLUMNS": "120"},
+        cwd=tmp_path,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    while b"sending, 2 delivered" not in shown:
+        shown += os.read(ours, 4096)
+    bot = sqlite3.connect(announced / "labbot.db", timeout=0.3, isolation_level=None)
+    for delivered in (3, 4):  # while somebody watches
+        bot.execute("BEGIN IMMEDIATE")
+        bot.execute("UPDATE announcement SET delivered = ?, failed = 0 WHERE id = 2", (delivered,))
+        bot.execute("COMMIT")
+    bot.execute("UPDATE announcement SET status = 'done', step_at = NULL WHERE id = 2")
+    bot.close()
+    with contextlib.suppress(OSError):  # the terminal is gone with who wrote to it
+        while part := os.read(ours, 4096):
+            shown += part
+    os.close(ours)
+    assert watching.wait(timeout=30) == 0
+    assert b"2: done, 4 delivered" in shown
+    assert b"1: done" not in shown  # that was over before
 
 
 def test_an_export_of_nothing_is_empty(labbot: Labbot) -> None:

@@ -1,7 +1,7 @@
 """Digests: what was put off for the same people goes out as one message, and is kept true as a whole."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from bot.turn import Turn
@@ -11,7 +11,7 @@ from handlers.announcements.words import body, copy, stop
 from storage.announcements import ledger, writing
 from storage.announcements.ledger import LEAVING, QUEUED, Change, Copy
 from storage.announcements.subscribing import Often
-from storage.announcements.writing import Announcement
+from storage.announcements.writing import Announcement, Wording
 
 LINE = "———"
 
@@ -21,15 +21,29 @@ def wants(one: Copy) -> bool:
     return one.often in (Often.DAILY, Often.WEEKLY)
 
 
-def digest(turn: Turn, numbers: Sequence[int], locale: str) -> Message:
+class Written(NamedTuple):
+    """An announcement and its wordings, read once for all who get it."""
+
+    announcement: Announcement
+    wordings: Mapping[str, Wording]
+
+
+def written(turn: Turn, numbers: Iterable[int]) -> dict[int, Written]:
+    """The announcements of these numbers."""
+    return {
+        number: Written(turn.db.get_one(Announcement, number), writing.wordings(turn.db, number)) for number in numbers
+    }
+
+
+def digest(turn: Turn, those: Sequence[Written], locale: str) -> Message:
     """Several announcements in one message, in their order; of one alone, its copy."""
-    found = [turn.db.get_one(Announcement, number) for number in numbers]
-    if len(found) == 1:
-        return copy(turn, found[0], writing.wordings(turn.db, numbers[0]), locale, room=False)
+    if len(those) == 1:
+        return copy(turn, those[0].announcement, those[0].wordings, locale, room=False)
+    found = [one for one, _ in those]
     texts: list[Text] = []
     choices: list[Choice] = []
-    for one in found:
-        text, own = body(turn, one, writing.wordings(turn.db, one.number), locale, room=False)
+    for one, wordings in those:
+        text, own = body(turn, one, wordings, locale, room=False)
         texts.append(text)
         kind, _, which = (one.attached or "").partition(":")
         for choice in own:  # of several events here, which one?
@@ -39,17 +53,17 @@ def digest(turn: Turn, numbers: Sequence[int], locale: str) -> Message:
     choices += [stop(turn, topic) for topic in dict.fromkeys(one.topic for one in found)]
     head = T("<b>What was new: {n} things in one message</b>", n=len(found))
     said = Lines([head, Lines(texts, f"\n\n{LINE}\n\n")], "\n\n")
-    return Message(said, tuple(choices), f"digest:{','.join(map(str, numbers))}")
+    return Message(said, tuple(choices), f"digest:{','.join(str(one.number) for one in found)}")
 
 
-def packed(turn: Turn, adapter: str, numbers: Sequence[int], locale: str) -> list[list[int]]:
+def packed(turn: Turn, adapter: str, those: Iterable[Written], locale: str) -> list[list[Written]]:
     """The announcements in as few messages as hold them, each whole, so that it can be changed as one."""
-    packs: list[list[int]] = []
-    for number in numbers:
-        if packs and turn.fits_one(adapter, locale, digest(turn, [*packs[-1], number], locale)):
-            packs[-1].append(number)
+    packs: list[list[Written]] = []
+    for one in those:
+        if packs and turn.fits_one(adapter, locale, digest(turn, [*packs[-1], one], locale)):
+            packs[-1].append(one)
         else:
-            packs.append([number])
+            packs.append([one])
     return packs
 
 
@@ -70,23 +84,18 @@ def gather(turn: Turn, adapter: str, copies: Sequence[Copy], others: Sequence[Co
         if len(those) > 1:
             those.sort(key=lambda one: one.announcement_id)
             same[those[0].locale, tuple(one.announcement_id for one in those)].append(those)
+    texts = written(turn, {number for _, numbers in same for number in numbers})
     changes = []
     for (locale, numbers), chats in same.items():
-        for pack in packed(turn, adapter, numbers, locale):
+        for pack in packed(turn, adapter, [texts[number] for number in numbers], locale):
+            versions = {one.number: one.version for one, _ in pack}
             places = [(those[0].chat_id, those[0].thread) for those in chats]
             rows = turn.broadcast(adapter, locale, places, digest(turn, pack, locale))
             changes += [
-                Change(
-                    one.id,
-                    one.state,
-                    QUEUED,
-                    turn.db.get_one(Announcement, one.announcement_id).version,
-                    row,
-                    gathered=len(pack) > 1,
-                )
+                Change(one.id, one.state, QUEUED, versions[one.announcement_id], row, gathered=len(pack) > 1)
                 for those, row in zip(chats, rows, strict=True)
                 for one in those
-                if one.announcement_id in pack
+                if one.announcement_id in versions
             ]
     return Gathered(changes, [(those[0], QUEUED) for those in by_chat.values() if len(those) == 1])
 
@@ -97,12 +106,14 @@ def change(turn: Turn, announcement: Announcement, adapter: str, copies: Sequenc
     same: dict[tuple[str, str, tuple[int, ...]], list[Copy]] = defaultdict(list)
     for one, state in copies:
         same[one.locale, state, tuple(standing[one.outbox_id or 0])].append(one)
+    texts = written(turn, {number for numbers in standing.values() for number in numbers})
     changes: list[Change] = []
     alone: list[tuple[Copy, str]] = []
     for (locale, state, numbers), those in same.items():
-        rest = [number for number in numbers if number != announcement.number]
-        stays = state == QUEUED and (not rest or turn.fits_one(adapter, locale, digest(turn, numbers, locale)))
-        left = list(numbers) if stays else rest
+        everything = [texts[number] for number in numbers]
+        rest = [texts[number] for number in numbers if number != announcement.number]
+        stays = state == QUEUED and (not rest or turn.fits_one(adapter, locale, digest(turn, everything, locale)))
+        left = everything if stays else rest
         if not left:
             alone += [(one, state) for one in those]
             continue

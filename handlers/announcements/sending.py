@@ -10,6 +10,7 @@ from bot.types import Choice, Formatted, Lines, Message, T, Text
 from handlers.announcements import digests, things
 from handlers.announcements.markdown import formatted
 from handlers.announcements.words import copy, progress, standstill
+from handlers.people import messengers
 from storage import conversation
 from storage.announcements import audience, ledger, writing
 from storage.announcements.ledger import (
@@ -152,7 +153,7 @@ def hand_over(turn: Turn, announcement: Announcement, adapter: str, copies: list
     if put_off:
         chats = [one.chat_id for one in put_off]
         others = [one for one in ledger.due_with(turn.db, announcement, chats, turn.now) if digests.wants(one)]
-        ready = [one for one in others if decide(turn, announcement, one)[0] == QUEUED]
+        ready = [one for one in others if decide(turn, announcement, one)[0] == QUEUED]  # these are on their way, too
         gathered, alone = digests.gather(turn, adapter, put_off, ready)
         changes += gathered
         single += [(one, state, None) for one, state in alone]
@@ -249,9 +250,10 @@ def watch(turn: Turn, announcement: Announcement, in_outbox: int) -> None:
         turn.tell(
             announcement.chat_id,
             T(
-                "Announcement {number} does not get on: a messenger does not answer, or asks me to wait. Nothing is "
+                "Announcement {number} does not get on: {messenger} does not answer, or asks me to wait. Nothing is "
                 "lost, and I go on by myself as soon as I can. If it lasts, tell whoever runs the bot.",
                 number=number,
+                messenger=messengers(ledger.held_up_by(turn.db, announcement)),
             ),
         )
     sending = announcement.status == Status.SENDING and not announcement.paused

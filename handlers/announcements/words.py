@@ -182,15 +182,10 @@ def _moving(turn: Turn, announcement: Announcement, now: datetime) -> list[Text]
     done = announcement.recipients - left
     filled = BAR * done // of
     bar = "▓" * filled + "░" * (BAR - filled)
-    lines: list[Text] = [
-        T(
-            "{bar} {percent} % ({done} of {of})",
-            bar=bar,
-            percent=100 * done // of,
-            done=done,
-            of=announcement.recipients,
-        )
-    ]
+    lines: list[Text] = []
+    if announcement.recipients:  # else its audience is not fixed yet
+        percent = 100 * done // of
+        lines.append(T("{bar} {percent} % ({done} of {of})", bar=bar, percent=percent, done=done, of=of))
     begun = announcement.begun_at or now
     rate = (done - announcement.begun_from) / max(1.0, (now - begun).total_seconds())
     if announcement.paused:

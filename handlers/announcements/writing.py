@@ -158,7 +158,12 @@ def not_yet_sent(turn: Turn, _text: str) -> None:
             return
         turn.say(problem)
     else:
-        turn.say(T("Your announcement is not sent yet. Choose “Send”, or change it first."))
+        turn.say(
+            T(
+                "Your announcement is not sent yet, and what you have just written is not part of it. Choose “Send”, "
+                "or change it first."
+            )
+        )
     preview(turn, announcement)
 
 

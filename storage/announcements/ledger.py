@@ -337,6 +337,12 @@ def _unseen(session: Session, announcement: Announcement) -> Iterator[tuple[Any,
         yield mine, _d.adapter == adapter, _d.version < announcement.version
 
 
+def held_up_by(session: Session, announcement: Announcement) -> list[str]:
+    """The messengers in whose outbox its copies wait."""
+    query = select(_d.adapter).where(_d.announcement_id == announcement.id, _IN_OUTBOX).distinct()
+    return list(session.execute(query.order_by(_d.adapter)).scalars())
+
+
 def in_outbox(session: Session, adapter: str) -> int:
     """How many copies of all announcements wait in the outbox of one messenger."""
     query = select(func.count()).where(_d.adapter == adapter, _IN_OUTBOX)

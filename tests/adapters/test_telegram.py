@@ -174,6 +174,12 @@ def test_a_command_that_stands_in_what_is_marked_takes_no_mark_away() -> None:
     assert said(message("/announce Friday!", entities=[entity("bold", 0, 9), *marks[1:]])).marked == ""
 
 
+@pytest.mark.parametrize("place", [("3", 2), (0, None), (-3, 5), (99, 5), (1, -1)])
+def test_a_mark_that_names_no_part_of_the_text_marks_nothing(place: Any) -> None:
+    written = said(message("Guten Morgen", entities=[entity("bold", *place)]))
+    assert (written.text, written.marked) == ("Guten Morgen", "")
+
+
 def test_a_command_for_another_bot_is_nothing_to_us() -> None:
     body = message("/idea@other_bot Ein Baum", GROUP, entities=[entity("bot_command", 0, 15)])
     assert happened(body) is None

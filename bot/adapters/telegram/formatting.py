@@ -10,14 +10,18 @@ import telegram
 
 TAGS = {"bold": "b", "italic": "i", "underline": "u", "strikethrough": "s"}
 QUOTES = frozenset({"blockquote", "expandable_blockquote"})
+KEPT = frozenset({*TAGS, *QUOTES, "pre", "code", "text_link"})
 
 
 def typed(text: str, entities: Iterable[telegram.MessageEntity], begin: int = 0) -> str:
     """The text from ``begin`` on (in UTF-16 units), its entities as tags and Markdown; "" where nothing is marked."""
+    marks = [entity for entity in entities if entity.type in KEPT and _is_place(entity)]
+    if not marks:
+        return ""
     units = text.encode("utf-16-le", "surrogatepass")
     opening: dict[int, str] = {}
     closing: dict[int, str] = {}
-    for entity in sorted(entities, key=lambda entity: (entity.offset, -entity.length)):  # the outer ones first
+    for entity in sorted(marks, key=lambda entity: (entity.offset, -entity.length)):  # the outer ones first
         for start, end, before, after in _marks(units, entity, begin):
             opening[start] = opening.get(start, "") + before
             closing[end] = after + closing.get(end, "")
@@ -29,6 +33,11 @@ def typed(text: str, entities: Iterable[telegram.MessageEntity], begin: int = 0)
         for start, end in zip(places, [*places[1:], places[-1]], strict=True)
     ]
     return "".join(words)
+
+
+def _is_place(entity: telegram.MessageEntity) -> bool:
+    """Python-telegram-bot checks no types: what names no part of the text marks nothing."""
+    return type(entity.offset) is int and type(entity.length) is int and entity.offset >= 0
 
 
 def _marks(units: bytes, entity: telegram.MessageEntity, begin: int) -> Iterator[tuple[int, int, str, str]]:
