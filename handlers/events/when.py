@@ -151,6 +151,10 @@ class TooLong(TooFar):
     """It goes on for more than a month."""
 
 
+UNREAD = (Unclear, TooFar, NoHour, NoSuchHour, Past, EndsEarlier)
+"""All that ``understand`` raises."""
+
+
 @dataclass(frozen=True, slots=True)
 class Meant:
     """What words mean: the wall time (naive) of the beginning, the length, and the rule if it comes again."""
