@@ -252,6 +252,13 @@ def test_no_words_break_it(words: str) -> None:
         assert isinstance(understand(words, MONDAY), Meant)
 
 
+def test_the_next_weekend_is_not_the_one_that_has_begun() -> None:
+    for now, first in (("2026-11-02", "11-07"), ("2026-11-07", "11-14"), ("2026-11-08", "11-14")):
+        found = [f"{day:%m-%d}" for day in days.days_of("nächstes Wochenende", wall(now))]
+        assert found[0] == first
+    assert [f"{day:%m-%d}" for day in days.days_of("this weekend", wall("2026-11-08"))] == ["11-08", "11-08"]
+
+
 def test_an_hour_that_is_skipped_and_one_that_comes_twice() -> None:
     spring, autumn = wall("2026-03-29 02:30"), wall("2026-10-25 02:30")
     assert is_skipped(spring, BERLIN)

@@ -153,7 +153,7 @@ def _next_such_day(day: int, today: date) -> date:
 
 
 _WEEK = re.compile(r"(?:in\s+)?(?P<next>nächste[rn]?|next)?(?:diese[rn]?|this)?\s*(?:woche|week)")
-_WEEKEND = re.compile(r"(?:dieses|nächstes|kommendes|this|next)?\s*(?:wochenende|weekend)")
+_WEEKEND = re.compile(r"(?:dieses|(?P<next>nächstes|kommendes|next)|this)?\s*(?:wochenende|weekend)")
 
 
 def days_of(words: str, now: datetime) -> tuple[date, date]:
@@ -162,7 +162,9 @@ def days_of(words: str, now: datetime) -> tuple[date, date]:
     sunday = today + timedelta(days=6 - today.weekday())
     if (week := _WEEK.fullmatch(rest)) is not None:
         return (sunday + timedelta(days=1), sunday + timedelta(days=7)) if week["next"] else (today, sunday)
-    if _WEEKEND.fullmatch(rest) is not None:
+    if (weekend := _WEEKEND.fullmatch(rest)) is not None:
+        if weekend["next"] and today.weekday() >= 5:  # this one has begun
+            sunday += timedelta(days=7)
         return max(today, sunday - timedelta(days=1)), sunday
     if DAYLIKE.search(rest) is None:  # words to look for, most likely
         raise Unclear(words)
