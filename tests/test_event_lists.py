@@ -1,11 +1,14 @@
 """Finding events by day, words and language, and saying otherwise what they are about."""
 
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlmodel import col, select
+from sqlalchemy import event
+from sqlmodel import Session, col, select
 
 from bot.text import Catalogues
+from storage.events import listing
 from storage.events.tables import Event
 from tests.conftest import Community
 from tests.test_events import LINE, announces, opens, organises
@@ -111,3 +114,27 @@ async def test_a_date_of_a_series_says_so_and_leads_to_the_others_and_is_over_wh
     await lab.later(86400 * 3)
     assert (await opens(anna, "1")).html.endswith("It is over.")
     assert "series" not in (await opens(anna, "4")).html
+
+
+async def test_a_list_does_not_look_at_all_dates_again_for_each_of_them(lab: Community) -> None:
+    plans: list[str] = []
+
+    def look(session: Session) -> None:
+        def note(_c: Any, _cursor: Any, words: str, values: Any, *_: Any) -> None:
+            asked.append((words, values))
+
+        asked: list[tuple[str, Any]] = []
+        engine = session.get_bind().engine
+        event.listen(engine, "before_cursor_execute", note)
+        listing.browse(session, lab.time.now(), next_only=True)
+        event.remove(engine, "before_cursor_execute", note)
+        driver: Any = session.connection().connection
+        explain = "EXPLAIN QUERY PLAN" if engine.dialect.name == "sqlite" else "EXPLAIN"
+        for words, values in [each for each in asked if each[0].startswith("SELECT")]:
+            cursor = driver.cursor()
+            cursor.execute(f"{explain} {words}", values)
+            plans.extend(str(step) for step in cursor.fetchall())
+
+    await lab.read(look)
+    assert plans
+    assert not [step for step in plans if "CORRELATED" in step or "Anti Join" in step]

@@ -180,6 +180,36 @@ async def test_day_and_hour_may_come_one_after_the_other_in_either_order(lab: Co
     assert "Samstag, 12. Dezember 2026 – Sonntag, 13. Dezember 2026" in olga.sees
 
 
+@pytest.mark.parametrize(
+    ("first", "then", "read"),
+    [
+        ("every Tuesday 18:00", "10", "10 times"),
+        ("every Tuesday 18:00", "until 1.12.", "5 times"),
+        ("every Tuesday 18:00", "1.12.", "5 times"),
+        ("Friday", "6-8", "I cannot read “6-8” as a time"),
+    ],
+)
+async def test_what_a_time_lacks_is_the_next_answer_and_nothing_else(
+    lab: Community, first: str, then: str, read: str
+) -> None:
+    olga = await lab.organiser("olga")
+    await olga.says("/event")
+    await olga.says("Repair café")
+    await olga.says(first)
+    await olga.says(then)
+    assert read in olga.sees
+
+
+async def test_a_day_without_its_dot_is_no_hour_of_the_day_before(lab: Community) -> None:
+    olga = await lab.organiser("olga")
+    await organises(olga, await announces(olga, LINE), "Move to another time")
+    await olga.says("6.12")
+    assert "And at what time?" in olga.sees
+    await olga.says("19")
+    assert "December 6, 2026" in olga.sees
+    assert "7:00" in olga.sees
+
+
 async def test_a_number_that_cannot_be_is_refused_and_the_complaint_names_what_it_is_about(lab: Community) -> None:
     olga = await lab.organiser("olga")
     await olga.says("/event Walk | 5.12. 18:00 | Park | -5")
@@ -399,6 +429,7 @@ async def test_more_places_go_to_those_who_wait_and_fewer_than_given_out_are_ref
     await comes(ben, number)
     await organises(olga, number, "Change: Number of places")
     await olga.says("2")
+    await lab.later(0)  # what is due is told by the clock
     assert "a place has become free for you" in ben.sees
     await organises(olga, number, "Change: Number of places")
     await olga.says("1")

@@ -362,6 +362,30 @@ def test_words_come_without_signs_that_nobody_sees_and_no_longer_than_fits() -> 
     assert entry.topic == "housing"
 
 
+def test_a_text_in_html_becomes_words_with_its_lines_and_links() -> None:
+    html = (
+        '<p>Hi <b>all</b>&nbsp;&amp; more</p>Come<br>in<ul><li>one</li></ul><a href="https://a.example/?b=1">here</a>'
+        '<script>x</script> <a href="https://c.example">https://c.example</a>'
+    )
+    [entry] = entries(calendar(walk("DESCRIPTION:" + html.replace(";", "\\;").replace(",", "\\,"))))
+    assert entry.words["text"] == ("Hi all & more\nCome\nin\n\n- one\nhere (https://a.example/?b=1) https://c.example")
+    [entry] = entries(calendar(walk("DESCRIPTION:1 < 2 and <you> know")))
+    assert entry.words["text"] == "1 < 2 and <you> know"
+
+
+def test_letters_that_are_folded_in_two_or_written_as_windows_does_stay_letters() -> None:
+    folded = calendar(walk().replace("Walk", "Café")).replace(b"\xc3\xa9", b"\xc3\r\n \xa9")
+    windows = calendar(walk().replace("Walk", "Café")).decode().encode("cp1252")
+    assert [entries(content)[0].words["title"] for content in (folded, windows)] == ["Café", "Café"]
+
+
+def test_a_file_that_is_cut_off_says_what_is_missing() -> None:
+    whole = calendar(walk(), walk(uid="talk").replace("Walk", "Talk"))
+    found = reading.read(whole[: whole.index(b"DTSTART", whole.index(b"Talk"))], BERLIN, NOW, {"other": []})
+    assert [entry.uid for entry in found.entries] == ["walk"]
+    assert found.unfit == [("Talk", reading.UNREADABLE)]
+
+
 @pytest.mark.parametrize(
     ("event", "reason"),
     [
@@ -386,6 +410,9 @@ def test_words_come_without_signs_that_nobody_sees_and_no_longer_than_fits() -> 
         ),
         (walk(start=":00010101T000000Z"), "began too long ago"),
         (walk("RRULE:FREQ=MONTHLY;BYDAY=99MO"), "comes again by a rule that I do not know"),
+        (walk("RRULE:FREQ=DAILY;INTERVAL=0", start=":20260101T180000Z"), "comes again by a rule that I do not know"),
+        (walk(start=";TZID=Factory:20261205T180000"), "has a time zone that I do not know: {zone}"),
+        (walk(start=f";TZID={'A' * 9000}:20261205T180000"), "has something that I cannot read"),
         (walk("RRULE:FREQ=DAILY;INTERVAL=x"), "has something that I cannot read"),
         (walk("RRULE:FREQ=DAILY;UNTIL="), "has something that I cannot read"),
         (walk("RRULE:FREQ=DAILY;COUNT=99999999999999999999"), "has something that I cannot read"),

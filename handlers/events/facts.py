@@ -115,9 +115,16 @@ def meaning(
     now, before = local_now(turn, said_at), turn.data.get("day")
     try:
         return words, when.understand(words, now, usual)
-    except (days.Unclear, when.NoHour):
+    except (days.Unclear, when.NoHour) as lacking:
         if isinstance(before, str):
-            for together in (f"{before} um {words}", f"{before} {words}", f"{before} {words} Uhr"):
+            for together in (f"{before} {words}", f"{before} {words} mal", f"{before} bis {words}"):
+                with suppress(*when.UNREAD):
+                    meant = when.understand(together, now, usual)
+                    if meant.rule is not None and ("COUNT=" in meant.rule or "UNTIL=" in meant.rule):
+                        return together, meant
+            day_alone = isinstance(lacking, when.NoHour)  # “6.12” is none of its hours
+            dot = "." if day_alone and re.fullmatch(r"[0-9]+[.][0-9]+", words) else ""
+            for together in (f"{before} {words}{dot}",) if day_alone else (f"{before} um {words}", f"{before} {words}"):
                 with suppress(days.Unclear, when.NoHour):
                     return together, when.understand(together, now, usual)
         raise

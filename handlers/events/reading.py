@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from bot.types import T, Text
 from handlers.events.days import FURTHEST
+from handlers.events.plain import MARKUP, plain
 from handlers.events.when import USUAL_MINUTES
 from storage.events import moments
 from storage.events.importing import Date, Entry
@@ -58,6 +59,10 @@ PARTS = {
     "YEARLY": COMMON | {"BYMONTHDAY", "BYSETPOS"},
 }
 """The rules that are understood: once a day at most."""
+
+
+NO_PLACES = ("Factory", "localtime", "posixrules")
+"""What lies beside the zones and is none, or another one on each machine."""
 
 
 class NoCalendar(Exception):
@@ -106,6 +111,7 @@ class Contents:
         return len(self.entries) >= MOST_ENTRIES or self.dates > MOST_DATES or self.years >= MOST_YEARS
 
 
+UNREADABLE = T("has something that I cannot read")
 MORE = T("more than fits: {n} events, {dates} dates", n=MOST_ENTRIES, dates=MOST_DATES)
 
 
@@ -113,7 +119,12 @@ def read(content: bytes, zone: ZoneInfo, now: datetime, topics: Mapping[str, Seq
     """Read a file, for a lab with this clock. ``topics`` are what each topic may be called. Raises ``NoCalendar`` and
     ``OtherMethod``.
     """
-    text = content.decode("utf-8-sig", errors="replace").replace("\x00", "")
+    whole = re.sub(rb"(?:\r\n|\r|\n)[ \t]", b"", content)  # folded by octets (3.1), perhaps within a letter
+    try:
+        text = whole.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = whole.decode("cp1252", errors="replace")
+    text = text.replace("\x00", "")
     if not re.match(r"\s*BEGIN:VCALENDAR\s", text, re.IGNORECASE):
         raise NoCalendar
     method = said[1].upper() if (said := METHOD.search(text)) is not None else "PUBLISH"
@@ -123,7 +134,9 @@ def read(content: bytes, zone: ZoneInfo, now: datetime, topics: Mapping[str, Seq
     masters: dict[str, Component] = {}
     others: dict[str, list[Component]] = {}
     for uid, component in _components(text):
-        if "RECURRENCE-ID" in component:
+        if component is None:
+            found.unfit.append((uid, UNREADABLE))
+        elif "RECURRENCE-ID" in component:
             others.setdefault(uid, []).append(component)
         elif uid not in masters or _sequence(component) >= _sequence(masters[uid]):
             masters[uid] = component
@@ -144,13 +157,15 @@ def read(content: bytes, zone: ZoneInfo, now: datetime, topics: Mapping[str, Seq
         except Unfit as unfit:
             found.unfit.append((title, unfit.reason))
         except Exception:  # the library raises all kinds, only when what it could not read is looked at
-            found.unfit.append((title, T("has something that I cannot read")))
+            found.unfit.append((title, UNREADABLE))
     return found
 
 
-def _components(text: str) -> "Iterator[tuple[str, Component]]":
-    """The VEVENTs directly in the calendar, one after the other, each with its UID and its useful lines only."""
-    depth, useful = 0, False
+def _components(text: str) -> "Iterator[tuple[str, Component | None]]":
+    """The VEVENTs directly in the calendar, one after the other, each with its UID and its useful lines only; ``None``
+    with its title for one that nobody can read, or that is cut off.
+    """
+    depth = 0
     lines: list[str] | None = None
     for line in re.split(r"\r\n|\r|\n", text):
         name = line[:40].upper().rstrip()
@@ -159,15 +174,22 @@ def _components(text: str) -> "Iterator[tuple[str, Component]]":
             if depth == 2 and name == "BEGIN:VEVENT":
                 lines = []
         elif name.startswith("END:"):
-            if depth == 2 and lines is not None and (component := _component(lines)) is not None:
-                yield _uid(component, lines), component
+            if depth == 2 and lines is not None:
+                component = _component(lines)
+                yield _title(lines) if component is None else _uid(component, lines), component
             if depth == 2:
                 lines = None
             depth = max(0, depth - 1)
-        elif depth == 2 and lines is not None:
-            useful = useful if line[:1] in (" ", "\t") else KNOWN.match(line) is not None
-            if useful:
-                lines.append(line)
+        elif depth == 2 and lines is not None and KNOWN.match(line) is not None:
+            lines.append(line)
+    if lines is not None:
+        yield _title(lines), None
+
+
+def _title(lines: Sequence[str]) -> str:
+    """What an entry that cannot be read seems to be called."""
+    said = next((line.partition(":")[2] for line in lines if line[:7].upper() == "SUMMARY"), "")
+    return said[:LONGEST_TITLE].translate(_UNSEEN)
 
 
 def _component(lines: Sequence[str]) -> "Component | None":
@@ -305,6 +327,8 @@ def _series(
     frequency = str(parts.get("FREQ", [""])[0]).upper()
     if not parts.keys() <= PARTS.get(frequency, set()):
         raise Unfit(T("comes again by a rule that I do not know"))
+    if not all(int(each) >= 1 for each in parts.get("INTERVAL", [])):  # else there is no next one, for ever
+        raise Unfit(T("comes again by a rule that I do not know"))
     local = now.astimezone(clock).replace(tzinfo=None)
     if local - first > OLDEST:
         raise Unfit(T("began too long ago"))
@@ -417,7 +441,7 @@ def _aware(value: Any, zone: ZoneInfo) -> datetime:
     moment = _safely(value)
     if not isinstance(moment, datetime):
         return datetime.combine(moment, time(), zone)
-    if moment.tzinfo is not None:
+    if moment.tzinfo is not None and getattr(moment.tzinfo, "key", None) not in NO_PLACES:
         return moment
     if value.params.get("TZID"):
         raise Unfit(T("has a time zone that I do not know: {zone}", zone=str(value.params["TZID"])[:60]))
@@ -444,7 +468,10 @@ def _clock(begins: datetime, zone: ZoneInfo) -> ZoneInfo:
 
 
 def _words(component: "Component") -> dict[str, str]:
-    text = re.sub(r"\n{3,}", "\n\n", _text(component, "DESCRIPTION")).strip()
+    text = _text(component, "DESCRIPTION")
+    if MARKUP.search(text) is not None:  # as Google writes it
+        text = plain(text)
+    text = re.sub(r"\n{3,}", "\n\n", text).strip()
     link = _text(component, "URL").strip()
     return {
         "title": _line(component, "SUMMARY", LONGEST_TITLE),

@@ -1,7 +1,7 @@
 """How people say hours and lengths: “halb sieben”, “quarter past six”, “anderthalb Stunden” become digits."""
 
 import re
-from datetime import time
+from datetime import timedelta
 from enum import Enum
 
 _SPELLED = (
@@ -35,33 +35,51 @@ _TOGETHER = re.compile(rf"\b({_WEEKDAYS}|heute|gestern)({_OF_A_DAY})(s?)\b")
 _ITS_MORNING = re.compile(rf"\b({_WEEKDAYS}|heute)\s+(?:früh\s*)?morgen\b|\bam\s+(?:frühen\s+)?morgen\b")
 
 
+_HOUR, _NOON = timedelta(hours=1), timedelta(hours=12)
+
+
 class Part(Enum):
-    """A part of the day, which tells hours of twelve apart."""
+    """A part of the day, which tells hours of twelve apart. A night is the one after the day that is named with it."""
 
     MORNING = r"morgens|früh|vormittags?|(?:in\s+the\s+|this\s+)?morning"
     NOON = r"mittags?|noon|midday"
-    LATER = r"nachmittags?|abends?|(?:in\s+the\s+|this\s+)?(?:afternoon|evening)|tonight"
-    NIGHT = r"nachts?|at\s+night"
+    AFTERNOON = r"nachmittags?|(?:in\s+the\s+|this\s+)?afternoon"
+    EVENING = r"abends?|(?:in\s+the\s+|this\s+)?evening|tonight"
+    BY_NIGHT = r"nachts|at\s+night"
+    NIGHT = r"nacht|night"
 
-    def of(self, hour: time) -> time:
-        """The hour of this part of the day that is called so."""
-        first, last = {
-            Part.MORNING: (0, 0), Part.NOON: (1, 5), Part.LATER: (1, 11), Part.NIGHT: (6, 11)
-        }[self]  # fmt: skip
-        return hour.replace(hour=hour.hour + 12) if first <= hour.hour <= last and last else hour
+    def of(self, hour: timedelta) -> timedelta:
+        """The hour of this part of the day that is called so, both counted from midnight."""
+        match self:
+            case Part.MORNING:
+                return hour
+            case Part.NOON:
+                return hour + _NOON if _HOUR <= hour < 6 * _HOUR else hour
+            case Part.AFTERNOON:
+                return hour + _NOON if _HOUR <= hour < _NOON else hour
+            case Part.EVENING if hour < _HOUR:
+                return hour + 2 * _NOON
+            case Part.EVENING:
+                return hour + _NOON if hour < 13 * _HOUR else hour
+            case Part.NIGHT if hour < 6 * _HOUR:
+                return hour + 2 * _NOON
+        return hour + _NOON if 6 * _HOUR <= hour < 13 * _HOUR else hour
 
 
 _PARTS = {part: re.compile(rf"\b(?:(?:am|in\s+der|zu|gegen|at)\s+)?(?:{part.value})\b") for part in Part}
 
+_FULL_HOUR = r"(?P<hour>\d{1,2})(?![\d.:])(?:\s+uhr|\s*(?P<half>[ap])\.?m\b\.?)?"
+_TEN_TO = re.compile(r"(?<!from )(?<!between )\b(five|ten|twenty)\s+to\b")
+"""Ten to six is a time, and 10 to 6 a range."""
 _PAST = re.compile(
-    r"\b(?:(?P<quarter>viertel|(?:a\s+)?quarter)|(?P<minutes>\d{1,2})(?:\s+(?:minuten|minutes))?)\s+"
-    r"(?P<to>vor|nach|to|past)\s+(?P<hour>\d{1,2})(?![\d.:])(?:\s+uhr)?"
+    r"\b(?:(?P<quarter>viertel|(?:a\s+)?quarter)|(?P<minutes>\d{1,2})(?P<said>\s+(?:minuten|minutes))?)\s+"
+    rf"(?P<to>vor|nach|to|past)\s+{_FULL_HOUR}"
 )
-_HALF = re.compile(r"\b(?:halb|(?P<english>half(?:\s+past)?))\s+(?P<hour>\d{1,2})(?![\d.:])(?:\s+uhr)?")
+_HALF = re.compile(rf"\b(?:halb|(?P<english>half(?:[\s-]+past)?))\s+{_FULL_HOUR}")
 _THREE_QUARTERS = re.compile(r"\b(?:3|drei)[ -]?viertel\s+(?P<hour>\d{1,2})(?![\d.:])(?:\s+uhr)?")
 _FROM_TO = re.compile(r"\b(?:zwischen|between)\s+(\d[\d:.]*(?:\s+uhr)?)\s+(?:und|and)\s+(?=\d)")
 _AT = re.compile(
-    r"\b(?:um|gegen|at)\s+(?P<hour>\d{1,2})\b"
+    r"\b(?:um|gegen|at|(?:ab|from)(?=\s+\d{1,2}$))\s+(?P<hour>\d{1,2})\b"
     r"(?![.:,]\d|\s*(?:uhr|h\b|x\b|mal\b|times\b|[ap]\.?m\b|(?:-|bis\b|to\b|until\b|till\b)\s*(?:um\s+|at\s+)?\d))"
 )
 
@@ -74,6 +92,7 @@ def on_the_clock(rest: str) -> tuple[str, Part | None]:
     """
     for expression, length in _LENGTHS:
         rest = expression.sub(length, rest)
+    rest = _TEN_TO.sub(r"\1 minutes to", rest)
     rest = _TOGETHER.sub(lambda found: f"{found[1]}{found[3]} {found[2]}{found[3]}", rest)
     rest = _ITS_MORNING.sub(lambda found: f"{found[1] or ''} morgens", rest)
     rest = _ONE.sub("1", _NUMBER.sub(lambda found: f"{_WORDS[found[1]]}{' mal' if found[2] else ''}", rest))
@@ -95,6 +114,8 @@ def _shown(found: "re.Match[str]", part: Part | None) -> str:
     hour, given = int(found["hour"]), found.groupdict()
     minutes = 0
     if given.get("to"):
+        if given["to"] == "to" and not (given["quarter"] or given["said"]):
+            return found[0]
         minutes = 15 if given["quarter"] else int(given["minutes"])
         minutes *= -1 if given["to"] in ("vor", "to") else 1
     elif found.re is _HALF:
@@ -104,9 +125,14 @@ def _shown(found: "re.Match[str]", part: Part | None) -> str:
     if hour > 24 or abs(minutes) >= 60:
         return found[0]
     at = (hour * 60 + minutes) % 1440
-    if hour <= 12 and part is None:
+    english = given.get("english") or given.get("to") in ("to", "past")
+    if given.get("half") and english:  # “halb 7 am Freitag” is no morning
+        if not 1 <= hour <= 12:
+            return found[0]
+        at = at % 720 + (720 if given["half"] == "p" else 0)
+    elif hour <= 12 and part is None:
         at %= 720
         at += 0 if at >= 8 * 60 else 720
-    elif hour <= 12 and at < 60 and part is not Part.NIGHT:
+    elif hour <= 12 and at < 60 and part not in (Part.BY_NIGHT, Part.NIGHT):
         at += 720  # half past twelve
     return f" {at // 60}:{at % 60:02} "

@@ -74,9 +74,12 @@ _DOTTED = re.compile(r"(?<![\d.])(?P<at>\b(?:um|ab|at|from)\s+)?(?P<h>\d{1,2})\.
 _LONE_HOUR = re.compile(r"(?:um |at )?\d{1,2}(?:[:.]\d\d)?\s*(?:uhr|h|[ap]\.?m\.?)?", re.IGNORECASE)
 _LENGTH = re.compile(
     r"(?:\b(?:for|für)\s+)?(?<![\d.])(?P<n>\d{1,3}(?:[.,]5)?)\s*"
-    r"(?:(?P<hours>stunden?|std\.?|hours?|hrs?)|min(?:uten?|utes?|s)?\.?)(?:\s+lang)?\b"
+    r"(?:(?P<hours>stunden?|std\.?|hours?|hrs?)(?:\s*(?:und|and|,)?\s*(?P<more>\d{1,2})\s*min(?:uten?|utes?|s)?\.?)?|"
+    r"min(?:uten?|utes?|s)?\.?)(?:\s+lang)?(?!\w)"
 )
-_SHORT_LENGTH = re.compile(r"(?<![\d.:])(?P<n>\d{1,2}(?:[.,]5)?)\s*(?P<hours>h)\b")
+_SHORT_LENGTH = re.compile(
+    r"(?<![\d.:])(?P<n>\d{1,2}(?:[.,]5)?)\s*(?P<hours>h)\b(?:\s*(?P<more>\d{1,2})\s*min(?:uten?|utes?|s)?\.?(?!\w))?"
+)
 _TIMES = re.compile(r"\b(?P<n>\d{1,3})\s*(?:mal|x|times|termine|dates|occurrences)\b")
 _UNTIL = re.compile(r"\b(?:bis(?:\s+zum)?|until|till)\s+(?P<date>.+)$")
 _RULES = (
@@ -99,6 +102,18 @@ _RULES = (
     (re.compile(rf"\b(?:monatlich|monthly|{_EVERY}\s+(?:monat|month))\b"), "month"),
     (re.compile(rf"\b(?:täglich|daily|{_EVERY}\s+(?:tag|day))\b"), "day"),
 )
+_WRITTEN = (
+    (re.compile(r"(?<=\d)t(?=\d)"), " "),  # ISO 8601
+    (re.compile(r"(?<=\d)/(?=\d\d:)"), "-"),
+    (re.compile(r"(?<=\d:\d\d):\d\d\b"), ""),
+    (re.compile(r"(?<![\d.:,])(\d{1,2})(?:h(?=\d\d\b)|,(?=\d\d\s*uhr))"), r"\1:"),
+    (re.compile(r"\b((?:um|gegen|ab)\s+\d{1,2}(?:[.:]\d\d)?|(?:1[3-9]|2[0-4])(?:[.:]\d\d)?)\s+am\b"), r"\1 den"),
+    (re.compile(r"[!?]+$|(?:(?<=[a-z])|(?<=:\d\d))\.+$"), ""),
+    (re.compile(r"(\d)\s*(?:½|\s1/2(?=\s+(?:std|stunde|hour)))"), r"\1,5"),
+    (re.compile(r"(\bbis|\bto|\buntil|\btill|-)\s*(?:mitternacht|midnight)\b"), r"\1 24 uhr"),
+    (re.compile(r"\bso\s+(?=gegen\b|ca\b|circa\b|etwa\b|ungefähr\b)"), ""),
+)
+"""What is written otherwise than it is read."""
 _WHOLE_DAY = re.compile(r"\b(?:ganztägig|ganztags|den\s+ganzen\s+tag|all[ -]day)\b")
 _BETWEEN = re.compile(r"\s*-\s*|\s+(?:bis(?:\s+zum?)?|to|until|till)\s+")
 _DAYS_OF_MONTH = (
@@ -136,6 +151,10 @@ class TooLong(TooFar):
     """It goes on for more than a month."""
 
 
+UNREAD = (Unclear, TooFar, NoHour, NoSuchHour, Past, EndsEarlier)
+"""All that ``understand`` raises."""
+
+
 @dataclass(frozen=True, slots=True)
 class Meant:
     """What words mean: the wall time (naive) of the beginning, the length, and the rule if it comes again."""
@@ -151,7 +170,8 @@ def understand(words: str, now: datetime, usual: int = USUAL_MINUTES) -> Meant:
     A rule without an end is left without one. Raises one of the exceptions above.
     """
     rest = " ".join(re.sub(r"[–—−]", "-", words[:LONGEST].casefold()).split())
-    rest = re.sub(r"(?<=\d)/(?=\d\d:)", "-", re.sub(r"(?<=\d)t(?=\d)", " ", rest))  # ISO 8601
+    for expression, plain in _WRITTEN:
+        rest = expression.sub(plain, rest)
     rest, part = on_the_clock(rest)
     minutes, rest = _length(rest)
     whole = _WHOLE_DAY.search(rest)
@@ -172,16 +192,19 @@ def understand(words: str, now: datetime, usual: int = USUAL_MINUTES) -> Meant:
                 raise Past(words)
         raise NoHour(words)
     if end is not None:
-        first, last = (datetime.combine(date.min, moment) for moment in (begin, end))
-        if last <= first and not (end.hour <= 6 and begin.hour >= 12):  # a party may go on after midnight
+        if end < timedelta(hours=7) and begin - end >= timedelta(hours=12):
+            end += timedelta(days=1)  # a party may go on after midnight
+        if end <= begin:
             raise EndsEarlier(words)
-        minutes = int((last - first) / timedelta(minutes=1)) % 1440
+        minutes = int((end - begin) / timedelta(minutes=1))
     lasts = minutes or usual
+    if timedelta(minutes=lasts) > LONGEST_EVENT:
+        raise TooLong(words)
     if pattern is None:
         if not FILLERS.sub(" ", rest).strip(" -."):
             raise NoDay(words)
         day = day_of(rest, now)
-        wall = datetime.combine(day, begin)
+        wall = datetime.combine(day, time()) + begin
         if wall <= now and day == now.date() and is_weekday(rest):
             wall += timedelta(days=7)
         return _checked(Meant(wall, lasts), now)
@@ -221,16 +244,17 @@ def _several_days(rest: str, now: datetime, part: Part | None, usual: int) -> Me
             last = day_of(right, datetime.combine(first, time()))
         except (Unclear, NoSuchHour):
             continue
-        begin = begins or ends
+        begin = ends if begins is None else begins
         if begin is None:
             raise NoHour(rest)
-        wall = datetime.combine(first, begin)
+        wall = datetime.combine(first, time()) + begin
         if wall - now > FURTHEST:
             raise TooFar(rest)
         if last - first > LONGEST_EVENT:
             raise TooLong(rest)
-        end = right_end or (left_end if begins is None or ends is None else ends) or (ends if begins else None)
-        until = datetime.combine(last, begin) + timedelta(minutes=usual) if end is None else datetime.combine(last, end)
+        later = left_end if begins is None or ends is None else ends
+        end = next((each for each in (right_end, later, None if begins is None else ends) if each is not None), None)
+        until = datetime.combine(last, time()) + (begin + timedelta(minutes=usual) if end is None else end)
         if wall <= now and is_weekday(left):
             wall, until = wall + timedelta(days=7), until + timedelta(days=7)
         if until <= wall:
@@ -244,7 +268,10 @@ def _length(rest: str, expression: "re.Pattern[str]" = _LENGTH) -> tuple[int | N
     if found is None:
         return None, rest
     number = float(found["n"].replace(",", "."))
-    return max(1, int(number * (60 if found["hours"] else 1))), _without(rest, found)
+    minutes = int(number * (60 if found["hours"] else 1)) + int(found["more"] or 0)
+    if minutes == 0:
+        raise Unclear(rest)
+    return minutes, _without(rest, found)
 
 
 def is_hour(text: str) -> bool:
@@ -253,21 +280,27 @@ def is_hour(text: str) -> bool:
     return _LONE_HOUR.fullmatch(rest) is not None
 
 
-def _hours(rest: str, part: Part | None) -> tuple[time | None, time | None, str]:
-    """The hours of the beginning and of the end, and the words without them."""
+def _hours(rest: str, part: Part | None) -> tuple[timedelta | None, timedelta | None, str]:
+    """The hours of the beginning and of the end, from midnight, and the words without them."""
     for found in _RANGE.finditer(rest):
         told = found["bu"] or (found["am"] and found["bm"]) or found["au"] or (found["am"] and ":" in found[0])
-        if told or (found.start() and found.end() == len(rest) and int(found["ah"]) < int(found["bh"]) <= 24):
+        bare = found.start() and found.end() == len(rest) and int(found["ah"]) < int(found["bh"]) <= 24
+        if bare and not told and part is None and int(found["ah"]) < 8 and int(found["bh"]) <= 12:
+            raise Unclear(rest)  # in the morning or in the evening
+        if told or bare:
             unit = found["au"] or (found["bu"] if found["bu"] and found["bu"][0] in "ap" else None)
+            if unit and not found["au"] and int(found["ah"]) % 12 > int(found["bh"]) % 12:  # 11-1pm
+                unit = "am" if unit[0] == "p" else "pm"
             begin, end = _clock(found["ah"], found["am"], unit), _clock(found["bh"], found["bm"], found["bu"])
-            return _in(part, begin), _in(part, end), _without(rest, found)
+            begin, until = _in(part, begin, unit), _in(part, end, found["bu"])
+            return begin, until if until > begin else end, _without(rest, found)
     if (hour := _HOUR.search(rest)) is not None:
         begin = _clock(
             hour["ah"] or hour["bh"] or hour["ch"],
             hour["am"] or hour["bm"] or hour["cm"],
             hour["au"] or hour["cu"],
         )
-        return _in(part, begin), None, _without(rest, hour)
+        return _in(part, begin, hour["au"] or hour["cu"]), None, _without(rest, hour)
     for dotted in _DOTTED.finditer(rest):
         is_date = 1 <= int(dotted["h"]) <= 31 and 1 <= int(dotted["m"]) <= 12
         if dotted["at"] or not is_date or DAYLIKE.search(rest[: dotted.start()].replace(".", ". ")):
@@ -275,20 +308,20 @@ def _hours(rest: str, part: Part | None) -> tuple[time | None, time | None, str]
     return None, None, rest
 
 
-def _in(part: Part | None, hour: time) -> time:
-    return hour if part is None else part.of(hour)
+def _in(part: Part | None, hour: timedelta, unit: str | None = None) -> timedelta:
+    return hour if part is None or (unit is not None and unit[0] in "ap") else part.of(hour)
 
 
-def _clock(hour: str, minute: str | None, unit: str | None) -> time:
+def _clock(hour: str, minute: str | None, unit: str | None) -> timedelta:
     shown = int(hour)
     if unit is not None and unit[0] in "ap":
         if not 1 <= shown <= 12:
             raise NoSuchHour(hour)
         shown = shown % 12 + (12 if unit[0] == "p" else 0)
-    try:
-        return time(shown % 24 if shown == 24 and not int(minute or 0) else shown, int(minute or 0))
-    except ValueError:
-        raise NoSuchHour(hour) from None
+    found = timedelta(hours=shown, minutes=int(minute or 0))
+    if found > timedelta(days=1) or int(minute or 0) > 59:
+        raise NoSuchHour(hour)
+    return found
 
 
 def _repetition(rest: str, now: datetime) -> tuple[int | None, date | None, str | None, "re.Match[str] | None", str]:
@@ -308,11 +341,15 @@ def _repetition(rest: str, now: datetime) -> tuple[int | None, date | None, str 
     return None, None, None, None, rest
 
 
-def _rule(pattern: str, found: "re.Match[str] | None", rest: str, now: datetime, begin: time) -> tuple[datetime, str]:
+def _rule(
+    pattern: str, found: "re.Match[str] | None", rest: str, now: datetime, begin: timedelta
+) -> tuple[datetime, str]:
     """The first wall time of a rule after now, or from the day on that is named, and the rule."""
     assert found is not None
+    if begin >= timedelta(days=1):
+        raise Unclear(rest)  # of two days
     named = FILLERS.sub(" ", rest).strip()
-    start = datetime.combine(day_of(rest, now) if named else now.date(), begin)
+    start = datetime.combine(day_of(rest, now) if named else now.date(), time()) + begin
     if pattern in ("week", "weeks", "month", "day") and start <= now and named:
         raise Past(rest)
     given = found.groupdict()

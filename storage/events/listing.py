@@ -4,8 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import exists, func, or_, tuple_
-from sqlalchemy.orm import aliased
+from sqlalchemy import func, or_, tuple_
 from sqlmodel import Session, col, select
 
 from storage.events.places import NotOpen
@@ -61,19 +60,14 @@ def browse(
     if series_id is not None:
         query = query.where(Event.series_id == series_id)
     if next_only:
-        sooner = aliased(Event)
         alike = [
-            getattr(sooner, name) == getattr(Event, name) for name in ("title", "text", "place", "topic", "access")
+            col(each) for each in (Event.series_id, Event.title, Event.text, Event.place, Event.topic, Event.access)
         ]
-        query = query.where(
-            ~exists().where(
-                col(sooner.series_id) == Event.series_id,
-                col(sooner.status) == Status.PUBLISHED,
-                col(sooner.ends_at) > now,
-                tuple_(col(sooner.starts_at), col(sooner.id)) < tuple_(col(Event.starts_at), col(Event.id)),
-                *alike,
-            )
-        )
+        in_turn = func.row_number().over(partition_by=alike, order_by=[col(Event.starts_at), col(Event.id)])
+        to_come = (Event.status == Status.PUBLISHED, col(Event.ends_at) > now, col(Event.series_id).is_not(None))
+        dates = select(Event.id, in_turn.label("in_turn")).where(*to_come).subquery()
+        first = select(dates.c.id).where(dates.c.in_turn == 1)  # all at once: one by one each would look at all others
+        query = query.where(or_(col(Event.series_id).is_(None), col(Event.id).in_(first)))
     for word in words.split()[:8]:
         searched = col(Event.title) + " " + col(Event.text) + " " + col(Event.place)
         forms = {word.lower(), word.capitalize()}  # SQLite knows no small ü
