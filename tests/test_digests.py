@@ -1,5 +1,9 @@
 """Digests: what was put off for somebody arrives as one message, and stays true."""
 
+from typing import Any
+
+from sqlalchemy import event
+
 from tests.conftest import Community, Resident
 from tests.test_announcements import announcement, copies, corrects, crowd, ledger_of, report, rests, sent
 
@@ -135,3 +139,27 @@ async def test_what_is_paused_or_turned_off_meanwhile_is_not_in_the_digest(lab: 
     await rests(lab)
     assert [seen.html for seen in ada.screen if "the-" in seen.html] == ["the-general", "the-paused"]
     assert (await announcement(lab, 3)).pending == 0
+
+
+async def test_a_digest_of_many_reads_the_words_of_each_only_a_few_times(lab: Community) -> None:
+    ada, ben = await crowd(lab, "ada", "ben")
+    olga = await lab.organiser("olga")
+    for person in (ada, ben):
+        await daily(person)
+    for number in range(1, 13):
+        await sent(lab, olga, f"News number {number}.")
+    read: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        if "FROM wording" in statement:
+            read.append(statement)
+
+    engine = await lab.read(lambda session: session.get_bind().engine)
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        await lab.later(EVENING)
+        await rests(lab)
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+    assert "News number 1.\n\n———\n\nNews number 2." in copies(ada, "What was new: 12")[0].html
+    assert len(read) < 4 * 12
