@@ -10,6 +10,7 @@ from handlers.polls import reading
 from handlers.polls.closing import close_if_all_have_voted
 from handlers.polls.words import (
     CANCEL,
+    LONGEST_NOTE,
     SECRECY,
     bars,
     gone,
@@ -29,9 +30,6 @@ router = Router()
 
 REASON = "poll.reason"
 """The step of an objection that lacks its reason."""
-
-LONGEST_NOTE = 150
-"""In UTF-16 code units: a ballot that takes more is confirmed in numbers, since a note that pops up holds 200."""
 
 READ_BY_ALL = T("That does not count, and everybody here could read it. Delete your message, and vote in private.")
 
@@ -190,7 +188,7 @@ def show_count(turn: Turn, number: str) -> None:
     if turn.chat.private:
         turn.say(count)
     elif turn.whispers and isinstance(turn.update, Pressed):
-        turn.toast(in_short(found, tally))
+        turn.toast(in_short(turn, found, tally))
     elif turn.begins:
         with turn.aside() as private:
             private.say(count)

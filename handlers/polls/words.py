@@ -18,6 +18,9 @@ CANCEL = Choice(T("Cancel"), "cancel")
 BALLOT, RESISTANCE = "poll.ballot", "poll.resistance"
 """The steps of a ballot that is not cast yet: a whole one, and one that is asked for option by option."""
 
+LONGEST_NOTE = 150
+"""In UTF-16 code units: what takes more is said in bare numbers, since a note that pops up holds 200."""
+
 NAMES = 20
 """How many voters' names an open poll shows; of the others it tells how many they are."""
 
@@ -315,13 +318,17 @@ def bars(poll: Poll, options: Sequence[str], tally: Mapping[tuple[int, int], int
     return lines
 
 
-def in_short(poll: Poll, tally: Mapping[tuple[int, int], int]) -> Text:
-    """The same in a note: of each option its number and the amount."""
-    said = [
-        T("{option}: {amount}", option=str(place), amount=amount)
-        for place, (_, amount) in enumerate(counts(poll, tally), 1)
-    ]
-    return Lines(said, "; ")
+def in_short(turn: Turn, poll: Poll, tally: Mapping[tuple[int, int], int]) -> Text:
+    """The same in a note: of each option its number and the amount, of many options the bare amounts."""
+    found = counts(poll, tally)
+    said = Lines([_amount(place, said) for place, (_, said) in enumerate(found, 1)], "; ")
+    if width(turn.words.plain(said)) <= LONGEST_NOTE:
+        return said
+    return Lines([_amount(place, amount) for place, (amount, _) in enumerate(found, 1)], "; ")
+
+
+def _amount(place: int, amount: Argument) -> Text:
+    return T("{option}: {amount}", option=str(place), amount=amount)
 
 
 def counts(poll: Poll, tally: Mapping[tuple[int, int], int]) -> list[tuple[int, Text]]:
