@@ -1,5 +1,8 @@
 """What goes with an announcement, and the people of an idea or an event as its audience."""
 
+from typing import Any
+
+import sqlalchemy
 from sqlmodel import Session
 
 from bot.adapters.memory import Seen
@@ -105,6 +108,26 @@ async def test_an_event_that_has_taken_place_as_announced_is_no_change(lab: Comm
     lab.time.pass_by(60 * 24 * 3600)
     await moves(lab)
     assert not copies(olga, "has changed")
+
+
+async def test_a_look_for_changes_holds_no_announcement_that_has_none(lab: Community) -> None:
+    olga = await lab.organiser("olga")
+    number = await announces(olga, LINE)
+    await olga.says("/announce See you there")
+    await sends(lab, olga, "An event", number)
+    asked: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        asked.append(statement)
+
+    engine = await lab.read(lambda session: session.get_bind().engine)
+    sqlalchemy.event.listen(engine, "before_cursor_execute", note)
+    try:
+        await lab.tick("notice_changes")
+    finally:
+        sqlalchemy.event.remove(engine, "before_cursor_execute", note)
+    assert any("attached_as IS NOT NULL" in statement for statement in asked)
+    assert not any("FOR UPDATE" in statement for statement in asked)  # SQLite never says it: it has one writer
 
 
 async def test_a_poll_that_is_closed_early_is_told_and_the_copies_say_so(lab: Community) -> None:

@@ -122,8 +122,11 @@ def send_anew(turn: Turn, announcement: Announcement) -> None:
 def notice_changes(turn: Turn) -> None:
     """An event that goes along is moved or cancelled, a poll is closed early: the copies still show it as it was."""
     for announcement in writing.with_things(turn.db, turn.now - NOTICED):
-        attached, said = announcement.attached, announcement.attached_as
-        if attached is None or said is None or not things.changed(turn, attached, said):
+        if not is_outdated(turn, announcement):
+            continue
+        writing.find(turn.db, announcement.number)  # held, since somebody may just be changing the copies
+        attached = announcement.attached
+        if attached is None or not is_outdated(turn, announcement):
             continue
         announcement.attached_as = things.says(turn, attached)
         writing.change(turn.db, announcement)
@@ -138,6 +141,12 @@ def notice_changes(turn: Turn) -> None:
                 Choice(T("Change the copies"), "announce.refresh", (number, str(announcement.version))),
                 Choice(T("Leave them"), "announce.show", (number,)),
             )
+
+
+def is_outdated(turn: Turn, announcement: Announcement) -> bool:
+    """Whether the copies say of what goes along what is not so any more, and nobody has been asked about it."""
+    attached, said = announcement.attached, announcement.attached_as
+    return attached is not None and said is not None and things.changed(turn, attached, said)
 
 
 @router.press("announce.refresh")

@@ -225,13 +225,13 @@ def under_way(session: Session, most: int) -> Sequence[Announcement]:
 
 
 def with_things(session: Session, since: datetime) -> Sequence[Announcement]:
-    """The announcements begun since then whose copies say something of a thing that goes along."""
+    """The announcements begun since then whose copies say something of a thing that goes along; not held."""
     query = select(Announcement).where(
         col(Announcement.attached_as).is_not(None),
         col(Announcement.created_at) >= since,
         col(Announcement.status).in_([Status.SENDING, Status.DONE, Status.STOPPED]),
     )
-    return session.exec(query.order_by(col(Announcement.id)).with_for_update()).all()
+    return session.exec(query.order_by(col(Announcement.id))).all()
 
 
 class AnnouncementLine(NamedTuple):
