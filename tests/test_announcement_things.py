@@ -110,6 +110,19 @@ async def test_an_event_that_has_taken_place_as_announced_is_no_change(lab: Comm
     assert not copies(olga, "has changed")
 
 
+async def test_that_the_bot_says_it_in_other_words_is_no_change(lab: Community) -> None:
+    olga = await lab.organiser("olga")
+    number = await announces(olga, LINE)
+    await olga.says("/announce See you there")
+    await sends(lab, olga, "An event", number)
+    lab.settings = lab.settings.model_copy(update={"locale": "en"})
+    await lab.restart()
+    await moves(lab)
+    assert not copies(olga, "has changed")
+    await moves(lab, place="Hafen 7")
+    assert len(copies(olga, "has changed")) == 1
+
+
 async def test_a_look_for_changes_holds_no_announcement_that_has_none(lab: Community) -> None:
     olga = await lab.organiser("olga")
     number = await announces(olga, LINE)

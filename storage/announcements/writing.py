@@ -42,7 +42,7 @@ class Announcement(SQLModel, table=True):
     ``locale`` is the language that those get for whose own there is no wording. ``topic`` is what its readers can
     turn off. ``links`` are buttons, a JSON list of label and address; ``file`` is a picture or file somebody sent, a
     JSON list of messenger, id, name, media type and size; ``attached`` names a thing that goes with it ("idea:42"), and
-    ``attached_as`` is what its copies say of that, as far as its author knows (``None``: not sent yet).
+    ``attached_as`` is what its copies say of that, as far as its author knows (facts as JSON; ``None``: not sent yet).
     ``version`` counts what its copies shall look like; ``consent`` asks a second organiser, who is ``second_id``.
 
     ``starts_at`` is when it shall begin (``None``: at once), ``step_at`` when something is to be done about it next
