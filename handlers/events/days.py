@@ -52,8 +52,10 @@ MONTH_NAME = (
     r"aug(?:ust)?|sept?(?:ember)?|o[kc]t(?:ober)?|nov(?:ember)?|de[zc](?:ember)?)\b\.?"
 )
 _MONTH_END = re.compile(rf"(?:ende\s+|end\s+of\s+)?(?P<month>{MONTH_NAME})(?:\s+(?P<year>\d{{4}}))?")
+_SOON = "heute|morgen|übermorgen|today|tomorrow"
+_AND_A_NUMBER = re.compile(rf"(?:{_SOON})\s+(\d+)|(\d+)\s+(?:{_SOON})")
 DAYLIKE = re.compile(  # a first look, before dateparser is asked
-    rf"\d{{1,2}}\.\s?\d|\d{{4}}-\d\d?-\d|\b{MONTH_NAME}|\b{ANY_DAY}|\b(?:heute|morgen|übermorgen|today|tomorrow)\b"
+    rf"\d{{1,2}}\.\s?\d|\d{{4}}-\d\d?-\d|\b{MONTH_NAME}|\b{ANY_DAY}|\b(?:{_SOON})\b"
 )
 FILLERS = re.compile(r"\b(?:am|an|den|der|dem|um|ab|von|vom|gegen|on|the|at|from|starting|beginnend|uhr)\b|[,()]")
 """What says nothing about the day."""
@@ -110,6 +112,8 @@ def day_of(words: str, now: datetime) -> date:
         return _next(int(short[1]), int(short[2]), short[3], today)
     if (alone := re.fullmatch(r"(\d{1,2})\.", rest)) is not None:
         return _next_such_day(int(alone[1]), today)
+    if (hour := _AND_A_NUMBER.fullmatch(rest)) is not None:  # dateparser would pass over it
+        raise Unclear(hour[1] or hour[2])
     return _parsed(rest, now)
 
 
