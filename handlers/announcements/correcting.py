@@ -9,7 +9,7 @@ from handlers.announcements import sending, things
 from handlers.announcements.markdown import formatted
 from handlers.announcements.sending import organisers
 from handlers.announcements.words import CANCEL
-from handlers.announcements.writing import as_marked, fits
+from handlers.announcements.writing import as_marked, fits, too_long
 from storage.announcements import writing
 from storage.announcements.writing import Announcement, Status
 from storage.people import Role
@@ -156,6 +156,10 @@ def refresh(turn: Turn, number: str, version: str) -> None:
         return
     if str(announcement.version) != version:
         turn.toast(T("This has changed since. Please look once more."))
+        return
+    problem = too_long(turn, announcement)
+    if problem is not None:  # with what goes along now
+        turn.say(problem, Choice(T("Correct it"), "announce.correct", (number,)))
         return
     announcement.version += 1
     turn.replace(T("The copies are being changed."))

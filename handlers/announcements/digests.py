@@ -116,7 +116,9 @@ def change(turn: Turn, announcement: Announcement, adapter: str, copies: Sequenc
         if not left:
             alone += [(one, state) for one in those]
             continue
-        turn.rewrite(adapter, locale, [one.outbox_id or 0 for one in those], digest(turn, left, locale))
+        shown = digest(turn, left, locale)
+        if state == LEAVING or turn.fits_one(adapter, locale, shown):  # else others have grown, and are seen to next
+            turn.rewrite(adapter, locale, [one.outbox_id or 0 for one in those], shown)
         if stays or state == LEAVING:
             changes += [
                 Change(one.id, one.state, state, announcement.version, one.outbox_id, gathered=True) for one in those

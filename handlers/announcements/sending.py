@@ -193,6 +193,8 @@ def say(
         ]
     for (locale, room), those in old.items():
         message = copy(turn, announcement, wordings, locale, room)
+        if not turn.fits_one(adapter, locale, message):
+            continue  # what goes along takes more room than before: the copy stays as it is, and whole
         turn.rewrite(adapter, locale, [one.outbox_id or 0 for one in those], message)
     for (locale, late), those in away.items():
         turn.rewrite(adapter, locale, [one.outbox_id or 0 for one in those], TAKEN_AWAY if late else None)
