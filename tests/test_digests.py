@@ -3,9 +3,9 @@
 from typing import Any
 
 from sqlalchemy import event
-from sqlmodel import select
+from sqlmodel import Session, select
 
-from storage.announcements import subscribing
+from storage.announcements import subscribing, writing
 from storage.people import Account
 from tests.conftest import Community, Resident
 from tests.test_announcements import announcement, copies, corrects, crowd, ledger_of, report, rests, sent
@@ -209,3 +209,28 @@ async def test_who_answers_a_digest_of_which_nothing_stands_any_more_is_still_he
     assert ada.choices == ["Party on Friday", "Closed on Monday", "Cancel"]
     await ada.says("1")
     assert "Why?" in copies(olga, "Question 1 on announcement 1")[0].html
+
+
+async def test_what_stands_in_a_digest_is_not_cut_off_when_others_there_have_grown_meanwhile(lab: Community) -> None:
+    [ada] = await crowd(lab, "ada")
+    olga = await lab.organiser("olga")
+    await daily(ada)
+    for sign in "xyz":
+        await sent(lab, olga, sign * 900)
+    await lab.later(EVENING)
+    await rests(lab)
+
+    def grow(session: Session) -> None:
+        for number, sign in ((2, "Y"), (3, "Z")):
+            writing.word(session, writing.find(session, number), "en", sign * 2500, sign * 2500)
+
+    await lab.read(grow)  # corrected, but not seen to yet
+    await olga.says("/announce 1")
+    await corrects(olga, "The first")
+    await rests(lab)
+    assert len(copies(ada, "y" * 900)) == len(copies(ada, "z" * 900)) == len(copies(ada, "The first")) == 1
+    for number, sign in ((2, "Y"), (3, "Z")):
+        await olga.says(f"/announce {number}")
+        await corrects(olga, sign * 2600)
+        await rests(lab)
+    assert [len(copies(ada, words)) for words in ("x" * 900, "The first", "Y" * 2600, "Z" * 2600)] == [0, 1, 1, 1]
