@@ -1,8 +1,12 @@
 """What goes with an announcement, and the people of an idea or an event as its audience."""
 
+from typing import Any
+
+import sqlalchemy
 from sqlmodel import Session
 
 from bot.adapters.memory import Seen
+from storage.announcements import writing
 from storage.events.tables import Event
 from storage.polls import asking
 from storage.polls.tables import Audience, Poll
@@ -105,6 +109,65 @@ async def test_an_event_that_has_taken_place_as_announced_is_no_change(lab: Comm
     lab.time.pass_by(60 * 24 * 3600)
     await moves(lab)
     assert not copies(olga, "has changed")
+
+
+async def test_when_an_event_takes_more_room_than_before_no_word_of_the_copies_is_lost(lab: Community) -> None:
+    [ada] = await crowd(lab, "ada")
+    olga = await lab.organiser("olga")
+    number = await announces(olga, LINE)
+    await olga.says(f"/announce Begin {'x' * 3870} end")
+    await sends(lab, olga, "An event", number)
+    [before] = [seen.html for seen in copies(ada, "Begin x")]
+    await moves(lab, place="y" * 200)
+    await olga.presses("Change the copies")
+    assert olga.sees == "That is 3,880 characters, and 3,828 fit. Can you say it shorter?"
+    await lab.read(lambda session: writing.word(session, writing.find(session, 1), "de", "Neu", "Neu"))
+    await olga.presses("Correct it")
+    await olga.presses("Deutsch")
+    await olga.says("Ganz neu")
+    await olga.presses("Yes, change them")
+    await rests(lab)
+    assert [seen.html for seen in copies(ada, "Begin x")] == [before]  # in English it does not fit
+    assert not copies(ada, "yyy")
+    await olga.presses("Correct it")
+    await olga.presses("English")
+    await olga.says("Short")
+    await olga.presses("Yes, change them")
+    await rests(lab)
+    assert copies(ada, "Short")[0].html.endswith("y" * 200)
+
+
+async def test_that_the_bot_says_it_in_other_words_is_no_change(lab: Community) -> None:
+    olga = await lab.organiser("olga")
+    number = await announces(olga, LINE)
+    await olga.says("/announce See you there")
+    await sends(lab, olga, "An event", number)
+    lab.settings = lab.settings.model_copy(update={"locale": "en"})
+    await lab.restart()
+    await moves(lab)
+    assert not copies(olga, "has changed")
+    await moves(lab, place="Hafen 7")
+    assert len(copies(olga, "has changed")) == 1
+
+
+async def test_a_look_for_changes_holds_no_announcement_that_has_none(lab: Community) -> None:
+    olga = await lab.organiser("olga")
+    number = await announces(olga, LINE)
+    await olga.says("/announce See you there")
+    await sends(lab, olga, "An event", number)
+    asked: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        asked.append(statement)
+
+    engine = await lab.read(lambda session: session.get_bind().engine)
+    sqlalchemy.event.listen(engine, "before_cursor_execute", note)
+    try:
+        await lab.tick("notice_changes")
+    finally:
+        sqlalchemy.event.remove(engine, "before_cursor_execute", note)
+    assert any("attached_as IS NOT NULL" in statement for statement in asked)
+    assert not any("FOR UPDATE" in statement for statement in asked)  # SQLite never says it: it has one writer
 
 
 async def test_a_poll_that_is_closed_early_is_told_and_the_copies_say_so(lab: Community) -> None:

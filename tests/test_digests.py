@@ -1,5 +1,12 @@
 """Digests: what was put off for somebody arrives as one message, and stays true."""
 
+from typing import Any
+
+from sqlalchemy import event
+from sqlmodel import Session, select
+
+from storage.announcements import subscribing, writing
+from storage.people import Account
 from tests.conftest import Community, Resident
 from tests.test_announcements import announcement, copies, corrects, crowd, ledger_of, report, rests, sent
 
@@ -135,3 +142,95 @@ async def test_what_is_paused_or_turned_off_meanwhile_is_not_in_the_digest(lab: 
     await rests(lab)
     assert [seen.html for seen in ada.screen if "the-" in seen.html] == ["the-general", "the-paused"]
     assert (await announcement(lab, 3)).pending == 0
+
+
+async def test_a_digest_of_many_reads_the_words_of_each_only_a_few_times(lab: Community) -> None:
+    ada, ben = await crowd(lab, "ada", "ben")
+    olga = await lab.organiser("olga")
+    for person in (ada, ben):
+        await daily(person)
+    for number in range(1, 13):
+        await sent(lab, olga, f"News number {number}.")
+    read: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        if "FROM wording" in statement:
+            read.append(statement)
+
+    engine = await lab.read(lambda session: session.get_bind().engine)
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        await lab.later(EVENING)
+        await rests(lab)
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+    assert "News number 1.\n\n———\n\nNews number 2." in copies(ada, "What was new: 12")[0].html
+    assert len(read) < 4 * 12
+
+
+async def test_what_leaves_the_night_out_is_in_no_digest_that_goes_out_at_night(lab: Community) -> None:
+    [ada] = await crowd(lab, "ada")
+    olga = await lab.organiser("olga")
+    await daily(ada)
+    ids = await lab.read(lambda session: session.exec(select(Account.person_id)).all())
+    await lab.read(lambda session: subscribing.be_quiet(session, ids[0], (17, 23)))
+    await sent(lab, olga, "the-late")
+    await olga.says("/announce the-early")
+    await olga.presses("When")
+    await olga.presses("Not at night")
+    await olga.presses("Send")
+    await rests(lab, 2)
+    await lab.later(EVENING)
+    await lab.later(5 * 3600)  # 23:00
+    await rests(lab)
+    assert [seen.html for seen in ada.screen if "the-" in seen.html] == ["the-late"]
+    await lab.later(9 * 3600)
+    await rests(lab)
+    assert [seen.html for seen in ada.screen if "the-" in seen.html] == ["the-late", "the-early"]
+
+
+async def test_who_answers_a_digest_of_which_nothing_stands_any_more_is_still_heard(lab: Community) -> None:
+    [ada] = await crowd(lab, "ada")
+    olga = await lab.organiser("olga")
+    await daily(ada)
+    for text in ("Party on Friday", "Closed on Monday"):
+        await sent(lab, olga, text)
+    await lab.later(EVENING)
+    await rests(lab)
+    digest = copies(ada, "What was new")[0]
+    await lab.later(3 * 24 * 3600)
+    for number in (1, 2):
+        await olga.says(f"/announce {number}")
+        await olga.presses("Take it back everywhere")
+        await olga.presses("Yes, take it back")
+        await rests(lab)
+    assert "taken this announcement back" in ada.sees
+    await ada.says("Why?", reply_to=digest.id)
+    assert ada.choices == ["Party on Friday", "Closed on Monday", "Cancel"]
+    await ada.says("1")
+    assert "Why?" in copies(olga, "Question 1 on announcement 1")[0].html
+
+
+async def test_what_stands_in_a_digest_is_not_cut_off_when_others_there_have_grown_meanwhile(lab: Community) -> None:
+    [ada] = await crowd(lab, "ada")
+    olga = await lab.organiser("olga")
+    await daily(ada)
+    for sign in "xyz":
+        await sent(lab, olga, sign * 900)
+    await lab.later(EVENING)
+    await rests(lab)
+
+    def grow(session: Session) -> None:
+        for number, sign in ((2, "Y"), (3, "Z")):
+            writing.word(session, writing.find(session, number), "en", sign * 2500, sign * 2500)
+
+    await lab.read(grow)  # corrected, but not seen to yet
+    await olga.says("/announce 1")
+    await corrects(olga, "The first")
+    await rests(lab)
+    assert len(copies(ada, "y" * 900)) == len(copies(ada, "z" * 900)) == len(copies(ada, "The first")) == 1
+    for number, sign in ((2, "Y"), (3, "Z")):
+        await olga.says(f"/announce {number}")
+        await corrects(olga, sign * 2600)
+        await rests(lab)
+    assert [len(copies(ada, words)) for words in ("x" * 900, "The first", "Y" * 2600, "Z" * 2600)] == [0, 1, 1, 1]

@@ -698,6 +698,20 @@ async def test_an_empty_poll_and_a_tie_are_told_plainly(lab: Community) -> None:
     assert anna.sees == "Poll #2 is closed."
 
 
+async def test_the_count_of_many_options_is_not_cut_off_where_it_pops_up(lab: Community) -> None:
+    anna = lab.person("anna")
+    options = [f"Option {number}" for number in range(1, 21)]
+    await asks(anna, "\n".join(options), "One choice", "open", ("When the count is shown", "once one has voted"))
+    here, ben = await in_group(lab, "anna", "ben")
+    await here.says("/poll 1")
+    await here.presses("Option 7")
+    await ben.presses("Option 20")
+    note = await ben.presses("See the count")
+    assert note is not None
+    assert "; 7: 1; " in note
+    assert (note[:13], note[-7:]) == ("1: 0; 2: 0; 3", "; 20: 1")
+
+
 async def test_when_all_of_the_team_have_voted_it_is_over(lab: Community) -> None:
     olga, rosa = await lab.organiser("olga"), await lab.organiser("rosa")
     await asks(

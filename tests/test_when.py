@@ -196,6 +196,8 @@ def test_it_understands_what_comes_again(words: str, rule: str, first: str) -> N
         ("irgendwann 18 Uhr", days.Unclear),
         ("", days.Unclear),
         ("Freitag 18 Uhr und 20 Uhr", days.Unclear),
+        ("morgen 9 18 Uhr", days.Unclear),
+        ("18:00 9 tomorrow", days.Unclear),
         ("5.12. 18 Uhr, Einlass 17:30", days.Unclear),
         ("Donnerstag, 3.11., 18 Uhr", days.OtherWeekday),
         ("Montag, 31.12.9999, 18 Uhr", days.TooFar),

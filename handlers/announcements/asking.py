@@ -9,7 +9,7 @@ from handlers.announcements.words import CANCEL
 from storage import conversation
 from storage.announcements import asking, ledger, writing
 from storage.announcements.asking import LONGEST_QUESTION, Question
-from storage.announcements.writing import NotThere
+from storage.announcements.writing import Announcement, NotThere
 from storage.people import Person, Role
 
 router = Router()
@@ -38,14 +38,14 @@ def ask(turn: Turn, text: str, number: str) -> None:
 
 
 @router.reply("digest")
-def ask_about(turn: Turn, text: str, _which: str) -> None:
-    """Somebody answers a digest: which of the announcements that stand there they mean has to be asked."""
+def ask_about(turn: Turn, text: str, began_with: str) -> None:
+    """Somebody answers a digest: which of the announcements that stand there, or have stood, has to be asked."""
     if not turn.chat.private or turn.shown is None:
         return
-    standing = ledger.gathered(turn.db, [turn.shown.id])[turn.shown.id]
+    standing = ledger.gathered(turn.db, [turn.shown.id])[turn.shown.id] or [int(one) for one in began_with.split(",")]
     if len(standing) == 1:
         ask(turn, text, str(standing[0]))
-    elif standing:
+    else:
         ask_which(turn, text, standing)
 
 
@@ -62,8 +62,8 @@ def ask_which(turn: Turn, text: str, numbers: Sequence[int]) -> None:
 
 def begins(turn: Turn, number: int) -> str:
     """How an announcement begins, in the language of this chat."""
-    announcement = writing.find(turn.db, number)
-    wordings = writing.wordings(turn.db, announcement.number)
+    announcement = turn.db.get_one(Announcement, number)
+    wordings = writing.wordings(turn.db, number)
     words = turn.words.plain(Formatted((wordings.get(turn.chat.locale) or wordings[announcement.locale]).html))
     line = words.strip().partition("\n")[0]
     return line if len(line) <= LONGEST_BEGINNING else f"{line[:LONGEST_BEGINNING].rstrip()}…"

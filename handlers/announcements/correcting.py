@@ -9,7 +9,7 @@ from handlers.announcements import sending, things
 from handlers.announcements.markdown import formatted
 from handlers.announcements.sending import organisers
 from handlers.announcements.words import CANCEL
-from handlers.announcements.writing import as_marked, fits
+from handlers.announcements.writing import as_marked, fits, too_long
 from storage.announcements import writing
 from storage.announcements.writing import Announcement, Status
 from storage.people import Role
@@ -122,8 +122,11 @@ def send_anew(turn: Turn, announcement: Announcement) -> None:
 def notice_changes(turn: Turn) -> None:
     """An event that goes along is moved or cancelled, a poll is closed early: the copies still show it as it was."""
     for announcement in writing.with_things(turn.db, turn.now - NOTICED):
-        attached, said = announcement.attached, announcement.attached_as
-        if attached is None or said is None or not things.changed(turn, attached, said):
+        if not is_outdated(turn, announcement):
+            continue
+        writing.find(turn.db, announcement.number)  # held, since somebody may just be changing the copies
+        attached = announcement.attached
+        if attached is None or not is_outdated(turn, announcement):
             continue
         announcement.attached_as = things.says(turn, attached)
         writing.change(turn.db, announcement)
@@ -140,6 +143,12 @@ def notice_changes(turn: Turn) -> None:
             )
 
 
+def is_outdated(turn: Turn, announcement: Announcement) -> bool:
+    """Whether the copies say of what goes along what is not so any more, and nobody has been asked about it."""
+    attached, said = announcement.attached, announcement.attached_as
+    return attached is not None and said is not None and things.changed(turn, attached, said)
+
+
 @router.press("announce.refresh")
 def refresh(turn: Turn, number: str, version: str) -> None:
     announcement = settled(turn, number)
@@ -147,6 +156,10 @@ def refresh(turn: Turn, number: str, version: str) -> None:
         return
     if str(announcement.version) != version:
         turn.toast(T("This has changed since. Please look once more."))
+        return
+    problem = too_long(turn, announcement)
+    if problem is not None:  # with what goes along now
+        turn.say(problem, Choice(T("Correct it"), "announce.correct", (number,)))
         return
     announcement.version += 1
     turn.replace(T("The copies are being changed."))

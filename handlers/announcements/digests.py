@@ -1,7 +1,8 @@
 """Digests: what was put off for the same people goes out as one message, and is kept true as a whole."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
+from functools import cache, partial
 from typing import NamedTuple
 
 from bot.turn import Turn
@@ -11,7 +12,7 @@ from handlers.announcements.words import body, copy, stop
 from storage.announcements import ledger, writing
 from storage.announcements.ledger import LEAVING, QUEUED, Change, Copy
 from storage.announcements.subscribing import Often
-from storage.announcements.writing import Announcement, Wording
+from storage.announcements.writing import Announcement
 
 LINE = "———"
 
@@ -21,45 +22,43 @@ def wants(one: Copy) -> bool:
     return one.often in (Often.DAILY, Often.WEEKLY)
 
 
-class Written(NamedTuple):
-    """An announcement and its wordings, read once for all who get it."""
+class Part(NamedTuple):
+    """An announcement as it stands in a digest: its words, and what can be done with it there."""
 
     announcement: Announcement
-    wordings: Mapping[str, Wording]
+    text: Text
+    choices: list[Choice]
 
 
-def written(turn: Turn, numbers: Iterable[int]) -> dict[int, Written]:
-    """The announcements of these numbers."""
-    return {
-        number: Written(turn.db.get_one(Announcement, number), writing.wordings(turn.db, number)) for number in numbers
-    }
+def part(turn: Turn, number: int, locale: str) -> Part:
+    """What a digest says of an announcement."""
+    one = turn.db.get_one(Announcement, number)
+    text, own = body(turn, one, writing.wordings(turn.db, number), locale, room=False)
+    kind, _, which = (one.attached or "").partition(":")
+    choices = []
+    for choice in own:  # of several events here, which one?
+        about = kind in (things.POLL, things.EVENT) and choice.url is None
+        label = Lines([choice.label, Verbatim(f"(#{which})")], " ") if about else choice.label
+        choices.append(Choice(label, choice.action, choice.args, url=choice.url, start=choice.start))
+    return Part(one, text, choices)
 
 
-def digest(turn: Turn, those: Sequence[Written], locale: str) -> Message:
+def digest(turn: Turn, parts: Sequence[Part], locale: str) -> Message:
     """Several announcements in one message, in their order; of one alone, its copy."""
-    if len(those) == 1:
-        return copy(turn, those[0].announcement, those[0].wordings, locale, room=False)
-    found = [one for one, _ in those]
-    texts: list[Text] = []
-    choices: list[Choice] = []
-    for one, wordings in those:
-        text, own = body(turn, one, wordings, locale, room=False)
-        texts.append(text)
-        kind, _, which = (one.attached or "").partition(":")
-        for choice in own:  # of several events here, which one?
-            about = kind in (things.POLL, things.EVENT) and choice.url is None
-            label = Lines([choice.label, Verbatim(f"(#{which})")], " ") if about else choice.label
-            choices.append(Choice(label, choice.action, choice.args, url=choice.url, start=choice.start))
+    found = [one.announcement for one in parts]
+    if len(found) == 1:
+        return copy(turn, found[0], writing.wordings(turn.db, found[0].number), locale, room=False)
+    choices = [choice for one in parts for choice in one.choices]
     choices += [stop(turn, topic) for topic in dict.fromkeys(one.topic for one in found)]
     head = T("<b>What was new: {n} things in one message</b>", n=len(found))
-    said = Lines([head, Lines(texts, f"\n\n{LINE}\n\n")], "\n\n")
+    said = Lines([head, Lines([one.text for one in parts], f"\n\n{LINE}\n\n")], "\n\n")
     return Message(said, tuple(choices), f"digest:{','.join(str(one.number) for one in found)}")
 
 
-def packed(turn: Turn, adapter: str, those: Iterable[Written], locale: str) -> list[list[Written]]:
+def packed(turn: Turn, adapter: str, parts: Sequence[Part], locale: str) -> list[list[Part]]:
     """The announcements in as few messages as hold them, each whole, so that it can be changed as one."""
-    packs: list[list[Written]] = []
-    for one in those:
+    packs: list[list[Part]] = []
+    for one in parts:
         if packs and turn.fits_one(adapter, locale, digest(turn, [*packs[-1], one], locale)):
             packs[-1].append(one)
         else:
@@ -84,13 +83,13 @@ def gather(turn: Turn, adapter: str, copies: Sequence[Copy], others: Sequence[Co
         if len(those) > 1:
             those.sort(key=lambda one: one.announcement_id)
             same[those[0].locale, tuple(one.announcement_id for one in those)].append(those)
-    texts = written(turn, {number for _, numbers in same for number in numbers})
+    written = cache(partial(part, turn))  # many are in several digests
     changes = []
     for (locale, numbers), chats in same.items():
-        for pack in packed(turn, adapter, [texts[number] for number in numbers], locale):
-            versions = {one.number: one.version for one, _ in pack}
+        for pack in packed(turn, adapter, [written(number, locale) for number in numbers], locale):
             places = [(those[0].chat_id, those[0].thread) for those in chats]
             rows = turn.broadcast(adapter, locale, places, digest(turn, pack, locale))
+            versions = {one.announcement.number: one.announcement.version for one in pack}
             changes += [
                 Change(one.id, one.state, QUEUED, versions[one.announcement_id], row, gathered=len(pack) > 1)
                 for those, row in zip(chats, rows, strict=True)
@@ -106,18 +105,20 @@ def change(turn: Turn, announcement: Announcement, adapter: str, copies: Sequenc
     same: dict[tuple[str, str, tuple[int, ...]], list[Copy]] = defaultdict(list)
     for one, state in copies:
         same[one.locale, state, tuple(standing[one.outbox_id or 0])].append(one)
-    texts = written(turn, {number for numbers in standing.values() for number in numbers})
+    written = cache(partial(part, turn))
     changes: list[Change] = []
     alone: list[tuple[Copy, str]] = []
     for (locale, state, numbers), those in same.items():
-        everything = [texts[number] for number in numbers]
-        rest = [texts[number] for number in numbers if number != announcement.number]
-        stays = state == QUEUED and (not rest or turn.fits_one(adapter, locale, digest(turn, everything, locale)))
-        left = everything if stays else rest
+        all_ = [written(number, locale) for number in numbers]
+        rest = [one for one in all_ if one.announcement.number != announcement.number]
+        stays = state == QUEUED and (not rest or turn.fits_one(adapter, locale, digest(turn, all_, locale)))
+        left = all_ if stays else rest
         if not left:
             alone += [(one, state) for one in those]
             continue
-        turn.rewrite(adapter, locale, [one.outbox_id or 0 for one in those], digest(turn, left, locale))
+        shown = digest(turn, left, locale)
+        if state == LEAVING or turn.fits_one(adapter, locale, shown):  # else others have grown, and are seen to next
+            turn.rewrite(adapter, locale, [one.outbox_id or 0 for one in those], shown)
         if stays or state == LEAVING:
             changes += [
                 Change(one.id, one.state, state, announcement.version, one.outbox_id, gathered=True) for one in those

@@ -68,6 +68,11 @@ def step(turn: Turn) -> None:
         go_on(turn, announcement)
 
 
+def night_until(turn: Turn) -> datetime | None:
+    """When the night ends in which we are now; ``None`` by day."""
+    return wakes_at(turn.now, *NIGHT, zone=turn.lab.catalogues[turn.lab.catalogues.default].zone)
+
+
 def go_on(turn: Turn, announcement: Announcement) -> None:
     """Learn what has arrived, hand over the next copies, and say when to look again."""
     now = turn.now
@@ -84,7 +89,7 @@ def go_on(turn: Turn, announcement: Announcement) -> None:
     if announcement.attached is not None and announcement.attached_as is None:
         announcement.attached_as = things.says(turn, announcement.attached)
     more = False
-    night = wakes_at(now, *NIGHT, zone=turn.lab.catalogues[turn.lab.catalogues.default].zone)
+    night = night_until(turn)
     if announcement.status != Status.SENDING or not (announcement.paused or (announcement.by_day and night)):
         night = None
         fixed = announcement.status in TAKEN_BACK or audience.fix_some(turn.db, announcement, turn.lab.limits)
@@ -152,7 +157,8 @@ def hand_over(turn: Turn, announcement: Announcement, adapter: str, copies: list
         single += [(one, state, None) for one, state in alone]
     if put_off:
         chats = [one.chat_id for one in put_off]
-        others = [one for one in ledger.due_with(turn.db, announcement, chats, turn.now) if digests.wants(one)]
+        night = night_until(turn) is not None
+        others = [one for one in ledger.due_with(turn.db, announcement, chats, turn.now, night) if digests.wants(one)]
         ready = [one for one in others if decide(turn, announcement, one)[0] == QUEUED]  # these are on their way, too
         gathered, alone = digests.gather(turn, adapter, put_off, ready)
         changes += gathered
@@ -188,6 +194,8 @@ def say(
         ]
     for (locale, room), those in old.items():
         message = copy(turn, announcement, wordings, locale, room)
+        if not turn.fits_one(adapter, locale, message):
+            continue  # what goes along takes more room than before: the copy stays as it is, and whole
         turn.rewrite(adapter, locale, [one.outbox_id or 0 for one in those], message)
     for (locale, late), those in away.items():
         turn.rewrite(adapter, locale, [one.outbox_id or 0 for one in those], TAKEN_AWAY if late else None)

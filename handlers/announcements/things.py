@@ -1,5 +1,7 @@
 """What can go with an announcement: an idea, a poll or an event, in short, and what one can do with it in each copy."""
 
+import json
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from bot.choices import width
@@ -26,11 +28,15 @@ NEWEST = 5
 
 
 class Thing(NamedTuple):
-    """What goes with an announcement: what it is called, its short form, and what its readers can do with it."""
+    """What goes with an announcement: what it is called, its short form, and what its readers can do with it.
+
+    ``facts`` are what the short form says, whatever its words are.
+    """
 
     title: Text
     short: Text
     choices: list[Choice]
+    facts: list[str]
 
 
 def find(turn: Turn, attached: str | None, room: bool = False) -> Thing | None:
@@ -54,7 +60,8 @@ def _idea(turn: Turn, number: int) -> Thing | None:
         return None
     title = T("#{number} {title}", number=str(number), title=idea.title)
     short = T("<b>#{number} {title}</b>", number=str(number), title=idea.title)
-    return Thing(title, short, [Choice(T("See idea #{number}", number=str(number)), "idea.show", (str(number),))])
+    see = Choice(T("See idea #{number}", number=str(number)), "idea.show", (str(number),))
+    return Thing(title, short, [see], [idea.title])
 
 
 def _poll(turn: Turn, number: int, room: bool) -> Thing | None:
@@ -68,7 +75,7 @@ def _poll(turn: Turn, number: int, room: bool) -> Thing | None:
     # Whoever may vote is asked in the press. From a room it leads into the private chat, but not by the poll's link:
     # that lets in whoever is where the poll stands, and an announcement goes anywhere.
     vote = Choice(T("Vote"), start=f"poll-{number}") if room else Choice(T("Vote"), "poll.ballot", (str(number),))
-    return Thing(title, Lines(lines), [vote])
+    return Thing(title, Lines(lines), [vote], [poll.question, moment(poll.closes_at)])
 
 
 def refusal(turn: Turn, attached: str) -> Text | None:
@@ -94,7 +101,14 @@ def _event(turn: Turn, number: int) -> Thing | None:
     if event.place:
         lines.append(T("Place: {place}", place=event.place))
     come = Choice(T("I come"), "event.answer", (str(number), State.YES))
-    return Thing(title, Lines(lines), [come, Choice(T("About the event"), "event.show", (str(number),))])
+    choices = [come, Choice(T("About the event"), "event.show", (str(number),))]
+    said = [event.title, event.zone, moment(event.starts_at), moment(event.ends_at), event.place]
+    return Thing(title, Lines(lines), choices, said)
+
+
+def moment(at: datetime | None) -> str:
+    """A time as a fact: the same in whatever zone it is told."""
+    return "" if at is None else at.astimezone(UTC).isoformat()
 
 
 def over(turn: Turn, attached: str | None) -> Text | None:
@@ -131,8 +145,11 @@ def changed(turn: Turn, attached: str, said: str) -> bool:
 
 
 def says(turn: Turn, attached: str) -> str:
-    """What the copies would say of it now, in the lab's language."""
-    return turn.lab.catalogues[turn.lab.catalogues.default].html(as_it_is(turn, attached))
+    """What the copies would say of it now, as a row keeps it: the facts, since words may be others after an update."""
+    thing = find(turn, attached)
+    if thing is None:
+        return "gone" if over(turn, attached) is None else "over"
+    return json.dumps(thing.facts, ensure_ascii=False)
 
 
 def newest(turn: Turn, kind: str) -> list[tuple[int, Text]]:

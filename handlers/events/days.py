@@ -70,7 +70,7 @@ _KNOWN = re.compile(
 """All that dateparser is asked."""
 _NO_YEAR = re.compile(rf"\d{{1,2}}/\d{{1,2}}|(?=.*{MONTH_NAME})(?!.*\d{{4}}).*")
 DAYLIKE = re.compile(  # a first look, before dateparser is asked
-    rf"\d{{1,2}}\.\s?\d|\d{{4}}-\d\d?-\d|\b{MONTH_NAME}|\b{ANY_DAY}|\b(?:heute|morgen|übermorgen|today|tomorrow)\b"
+    rf"\d{{1,2}}\.\s?\d|\d{{4}}-\d\d?-\d|\b{MONTH_NAME}|\b{ANY_DAY}|\b{_NEAR}\b"
 )
 FILLERS = re.compile(r"\b(?:am|an|den|der|dem|um|ab|von|vom|gegen|on|the|at|from|starting|beginnend|uhr)\b|[,()|]")
 """What says nothing about the day."""

@@ -18,6 +18,9 @@ CANCEL = Choice(T("Cancel"), "cancel")
 BALLOT, RESISTANCE = "poll.ballot", "poll.resistance"
 """The steps of a ballot that is not cast yet: a whole one, and one that is asked for option by option."""
 
+LONGEST_NOTE = 150
+"""In UTF-16 code units: what takes more is said in bare numbers, since a note that pops up holds 200."""
+
 NAMES = 20
 """How many voters' names an open poll shows; of the others it tells how many they are."""
 

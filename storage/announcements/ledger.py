@@ -134,13 +134,19 @@ def portion(session: Session, announcement: Announcement, adapter: str, most: in
     return [Copy(*row) for row in found]
 
 
-def due_with(session: Session, announcement: Announcement, chats: Sequence[int], now: datetime) -> list[Copy]:
-    """What else is put off till now in these chats: copies, without a file, of others that are on their way."""
+def due_with(
+    session: Session, announcement: Announcement, chats: Sequence[int], now: datetime, night: bool = False
+) -> list[Copy]:
+    """What else is put off till now in these chats: copies, without a file, of others that are on their way.
+
+    At ``night`` those that leave it out are not on their way.
+    """
     others = and_(_d.chat_id.in_(chats), _HELD, _d.due_at <= now, _d.announcement_id != announcement.id)
     going = and_(
         col(Announcement.status) == Status.SENDING,
         col(Announcement.paused).is_(False),
         col(Announcement.file).is_(None),
+        *([col(Announcement.by_day).is_(False)] if night else []),
     )
     return [Copy(*row) for row in session.execute(_COPIES.where(others, going).order_by(_d.announcement_id))]
 

@@ -42,7 +42,7 @@ class Announcement(SQLModel, table=True):
     ``locale`` is the language that those get for whose own there is no wording. ``topic`` is what its readers can
     turn off. ``links`` are buttons, a JSON list of label and address; ``file`` is a picture or file somebody sent, a
     JSON list of messenger, id, name, media type and size; ``attached`` names a thing that goes with it ("idea:42"), and
-    ``attached_as`` is what its copies say of that, as far as its author knows (``None``: not sent yet).
+    ``attached_as`` is what its copies say of that, as far as its author knows (facts as JSON; ``None``: not sent yet).
     ``version`` counts what its copies shall look like; ``consent`` asks a second organiser, who is ``second_id``.
 
     ``starts_at`` is when it shall begin (``None``: at once), ``step_at`` when something is to be done about it next
@@ -225,13 +225,13 @@ def under_way(session: Session, most: int) -> Sequence[Announcement]:
 
 
 def with_things(session: Session, since: datetime) -> Sequence[Announcement]:
-    """The announcements begun since then whose copies say something of a thing that goes along."""
+    """The announcements begun since then whose copies say something of a thing that goes along; not held."""
     query = select(Announcement).where(
         col(Announcement.attached_as).is_not(None),
         col(Announcement.created_at) >= since,
         col(Announcement.status).in_([Status.SENDING, Status.DONE, Status.STOPPED]),
     )
-    return session.exec(query.order_by(col(Announcement.id)).with_for_update()).all()
+    return session.exec(query.order_by(col(Announcement.id))).all()
 
 
 class AnnouncementLine(NamedTuple):

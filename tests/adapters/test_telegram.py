@@ -168,6 +168,14 @@ def test_formatting_that_the_apps_keep_beside_the_words_is_typed_again(html: str
     assert (answered.quoted, answered.marked) == (text, "")
 
 
+def test_a_long_address_on_each_of_two_thousand_lines_is_not_said_two_thousand_times() -> None:
+    links = [{**entity("text_link", 0, 4000), "url": f"https://example.org/{'x' * 1900}"}] * 100
+    written = said(message("a\n" * 2000, entities=links))
+    assert (written.text, written.marked) == ("a\n" * 2000, "")
+    answered = said({**message("/announce"), "reply_to_message": message("a\n" * 2000, entities=links)})
+    assert answered.quoted == "a\n" * 2000
+
+
 def test_a_command_that_stands_in_what_is_marked_takes_no_mark_away() -> None:
     marks = [entity("bold", 0, 17), entity("bot_command", 0, 9)]
     assert said(message("/announce Friday!", entities=marks)).marked == "<b>Friday!</b>"

@@ -9,22 +9,32 @@ from collections.abc import Iterable, Iterator
 import telegram
 
 TAGS = {"bold": "b", "italic": "i", "underline": "u", "strikethrough": "s"}
+MOST = 50_000
+"""Characters of marks; what needs more (a long address for each of its lines) comes back as plain text."""
+
 QUOTES = frozenset({"blockquote", "expandable_blockquote"})
 KEPT = frozenset({*TAGS, *QUOTES, "pre", "code", "text_link"})
 
 
 def typed(text: str, entities: Iterable[telegram.MessageEntity], begin: int = 0) -> str:
-    """The text from ``begin`` on (in UTF-16 units), its entities as tags and Markdown; "" where nothing is marked."""
+    """The text from ``begin`` on (in UTF-16 units), its entities as tags and Markdown; "" where nothing is marked.
+
+    "", too, where that would be beyond all measure.
+    """
     marks = [entity for entity in entities if entity.type in KEPT and _is_place(entity)]
     if not marks:
         return ""
     units = text.encode("utf-16-le", "surrogatepass")
     opening: dict[int, str] = {}
     closing: dict[int, str] = {}
+    used = 0
     for entity in sorted(marks, key=lambda entity: (entity.offset, -entity.length)):  # the outer ones first
         for start, end, before, after in _marks(units, entity, begin):
             opening[start] = opening.get(start, "") + before
             closing[end] = after + closing.get(end, "")
+            used += len(before) + len(after)
+            if used > MOST:
+                return ""
     if not opening:
         return ""
     places = sorted({begin, *opening, *closing, len(units) // 2})
