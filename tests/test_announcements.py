@@ -255,6 +255,7 @@ async def test_it_waits_for_its_time(lab: Community) -> None:
     ):
         await olga.says(words)
         assert answer in olga.sees
+        assert olga.choices == ["As soon as I press Send", "Not at night", "Cancel"]
     for words, at in (
         ("9:00", "2026-11-03T08:00"),
         ("18 Uhr", "2026-11-02T17:00"),

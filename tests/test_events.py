@@ -221,6 +221,35 @@ async def test_only_organisers_announce_and_a_draft_is_seen_by_them_alone(lab: C
     assert "Repair café" in (await opens(anna, "1")).html
 
 
+async def test_what_is_no_time_leaves_the_one_that_was_understood_to_be_confirmed(lab: Community) -> None:
+    olga = await lab.organiser("olga")
+    for words in ("/event", "Repair café", "next Friday 18:00", "Nordmarkt 1"):
+        await olga.says(words)
+    assert olga.sees.startswith("I cannot read “Nordmarkt 1” as a time.")
+    assert "Friday, November 6, 2026, 6:00" in olga.sees
+    await olga.presses("Yes")
+    assert olga.sees == "Where is it?"
+
+
+async def test_an_organisers_card_keeps_its_choices_and_of_a_cancelled_event_nothing_is_offered(
+    lab: Community,
+) -> None:
+    olga, uwe, anna = await lab.organiser("olga"), await lab.organiser("uwe"), lab.person("anna")
+    number = await announces(olga, LINE)
+    published = olga.screen[-1]
+    theirs, hers = await opens(uwe, number), await opens(anna, number)
+    await organises(olga, number, "Change: Place")
+    await olga.says("Town hall")
+    assert "Town hall" in theirs.html and "Town hall" in hers.html
+    assert "Organise" in [button.label for button in theirs.buttons]
+    assert "Organise" not in [button.label for button in hers.buttons]
+    await uwe.presses("Organise", theirs)
+    await organises(olga, number, "Cancel the event")
+    await olga.presses("Yes")
+    assert "Organise" not in [button.label for button in (await opens(uwe, number)).buttons]
+    assert await olga.presses("Organise", published) == "“Repair café” is cancelled: nothing can be changed any more."
+
+
 async def test_groups_and_people_who_want_to_hear_of_a_new_event(lab: Community) -> None:
     olga, anna, ben = await lab.organiser("olga"), lab.person("anna"), lab.person("ben")
     await ben.says("/start")

@@ -1156,7 +1156,7 @@ async def test_a_weekday_in_a_poll_is_the_one_after_it_was_asked_also_when_that_
     assert "Saturday, November 7, 2026" in olga.sees
     await lab.later(2 * 86400)
     await olga.presses("Make an event of it: Saturday 18:00")
-    assert olga.sees == "That is over already: “Saturday 18:00”. When is it?"
+    assert olga.sees == "That is over already: “Saturday 18:00”. Which time do you mean?"
 
 
 async def test_what_names_no_day_is_marked_in_the_preview_and_becomes_no_event(lab: Community) -> None:

@@ -53,22 +53,24 @@ def manage(turn: Turn, number: str) -> None:
     event = organised(turn, number)
     if event is None:
         return
+    if event.status == Status.CANCELLED:
+        turn.toast(T("“{title}” is cancelled: nothing can be changed any more.", title=event.title))
+        return
     choices: list[Choice] = []
     if event.status == Status.DRAFT:
         choices += [
             Choice(T("Publish"), "event.publish_draft", (number,)),
             Choice(T("Discard the draft"), "event.discard", (number,)),
         ]
-    if event.status != Status.CANCELLED:
-        changes = {key: FACTS[key].label for key in ("title", "place", "text", "capacity", "least", "closes_at")}
-        changes |= {"topic": T("Topic")} | {key: FACTS[key].label for key in ("locale", "cost", "link", "notes")}
-        if event.ends_at > turn.now:
-            choices.append(Choice(T("Move to another time"), "event.reach", (number, "move")))
-        choices += [
-            *(Choice(T("Change: {what}", what=label), "event.reach", (number, key)) for key, label in changes.items()),
-            Choice(T("Accessibility"), "event.reach", (number, "access")),
-            Choice(T("Reminders"), "event.reach", (number, "reminders")),
-        ]
+    changes = {key: FACTS[key].label for key in ("title", "place", "text", "capacity", "least", "closes_at")}
+    changes |= {"topic": T("Topic")} | {key: FACTS[key].label for key in ("locale", "cost", "link", "notes")}
+    if event.ends_at > turn.now:
+        choices.append(Choice(T("Move to another time"), "event.reach", (number, "move")))
+    choices += [
+        *(Choice(T("Change: {what}", what=label), "event.reach", (number, key)) for key, label in changes.items()),
+        Choice(T("Accessibility"), "event.reach", (number, "access")),
+        Choice(T("Reminders"), "event.reach", (number, "reminders")),
+    ]
     if event.status == Status.PUBLISHED:
         choices += [
             Choice(T("Guests"), "event.guests", (number, "0")),

@@ -14,6 +14,7 @@ from storage import conversation, outbox, rooms
 from storage.events import places, planning, reminding
 from storage.events.reminding import Claimed
 from storage.events.tables import Event, Kind, Rsvp, State, Status
+from storage.people import Person, Role
 
 router = Router()
 
@@ -187,8 +188,11 @@ def _copies(turn: Turn, event: Event, after: int) -> None:
     people = [person_id for _, person_id in found if person_id is not None]
     said = select(Rsvp).where(Rsvp.event_id == event.number).where(Rsvp.person_id.in_(people))  # type: ignore[attr-defined]
     rsvps = {rsvp.person_id: rsvp for rsvp in turn.db.exec(said).all()}
+    roles = dict(turn.db.exec(select(Person.id, Person.role).where(col(Person.id).in_(people))).all())
     for chat_id, person_id in found:
-        message = card(turn, event) if person_id is None else personal(turn, event, rsvps.get(person_id))
+        message = card(turn, event)
+        if person_id is not None:
+            message = personal(turn, event, rsvps.get(person_id), Role(roles[person_id]))
         turn.edit_copies(subject(event), chat_id, message)
     if len(found) == BATCH:
         reminding.note(turn.db, event, Kind.COPIES, turn.now, text=str(found[-1][0]))
