@@ -240,6 +240,7 @@ async def test_an_organisers_card_keeps_its_choices_and_of_a_cancelled_event_not
     theirs, hers = await opens(uwe, number), await opens(anna, number)
     await organises(olga, number, "Change: Place")
     await olga.says("Town hall")
+    await lab.later(1)  # cards follow a moment later
     assert "Town hall" in theirs.html and "Town hall" in hers.html
     assert "Organise" in [button.label for button in theirs.buttons]
     assert "Organise" not in [button.label for button in hers.buttons]
