@@ -251,6 +251,29 @@ async def test_an_organisers_card_keeps_its_choices_and_of_a_cancelled_event_not
     assert await olga.presses("Organise", published) == "“Repair café” is cancelled: nothing can be changed any more."
 
 
+async def test_a_group_hears_what_becomes_of_an_event_whose_card_it_sees(lab: Community) -> None:
+    olga, ben = await lab.organiser("olga"), lab.person("ben")
+    chat = await group(lab, "olga", "ben")
+    number = await announces(olga, LINE)
+    there = ben.within(chat)
+    await there.says(f"/events {number}")
+    await there.presses("I come")  # he has never written to the bot in private
+    before = len(there.screen)
+    await organises(olga, number, "Move to another time")
+    await olga.says("6.12.2026 18:00")
+    await olga.presses("Yes")
+    await lab.later(1)
+    [moved] = there.screen[before:]
+    assert moved.html.startswith("“Repair café” has another time:\n\nSunday, December 6, 2026")
+    assert [button.label for button in moved.buttons] == ["I come", "Maybe", "I cannot come"]
+    await organises(olga, number, "Cancel the event")
+    await olga.presses("Yes")
+    await lab.later(1)
+    [_, cancelled] = there.screen[before:]
+    assert cancelled.html.startswith("“Repair café” is cancelled. It would have been:")
+    assert not cancelled.buttons and cancelled.file is None
+
+
 async def test_groups_and_people_who_want_to_hear_of_a_new_event(lab: Community) -> None:
     olga, anna, ben = await lab.organiser("olga"), lab.person("anna"), lab.person("ben")
     await ben.says("/start")

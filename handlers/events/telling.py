@@ -37,7 +37,8 @@ def tell_what_is_due(turn: Turn) -> None:
     together: dict[tuple[Kind, int, str], list[Claimed]] = {}
     for each in claimed:
         useful = each.kind not in (Kind.REMIND, Kind.FEEDBACK) or reminding.is_useful(each, turn.now)
-        if not useful or (each.chat_id is not None and not _hears(turn, each.chat_id, each.event)):
+        hears = each.chat_id is None or each.kind == Kind.NEWS or _hears(turn, each.chat_id, each.event)
+        if not useful or not hears:
             expired.append(each)
         elif each.person_id is not None and each.kind != Kind.HOLD:
             together.setdefault((each.kind, each.event.number, each.note), []).append(each)
@@ -139,6 +140,9 @@ def _do(turn: Turn, each: Claimed) -> None:
             text = Lines([T("A reminder:"), message.text], "\n\n")
             coming = Mentions("events.coming", (str(event.number),))
             turn.tell(each.chat_id, Message(text, message.choices, message.subject, mentions=coming), bulk=True)
+        case Kind.NEWS if each.chat_id is not None:
+            message = _news(turn, event, each.note)
+            turn.tell(each.chat_id, Message(message.text, message.choices), bulk=True)
         case Kind.INVITE if each.chat_id is not None and event.status == Status.PUBLISHED:
             turn.tell(each.chat_id, card(turn, event), bulk=True)
 
