@@ -100,7 +100,7 @@ async def on_both(settings: Settings, synapse: Synapse) -> AsyncIterator[Both]:
 
         def telegram() -> list[Adapter]:
             fast: dict[str, Any] = {"rate": 1e6, "chat_rate": 1e6, "group_rate": 1e6}
-            return [Telegram(server.token, server.url, **fast, poll_timeout=1, call_timeout=0.5, sleep=clock.sleep)]
+            return [Telegram(server.token, server.url, **fast, poll_timeout=1, call_timeout=1.0, sleep=clock.sleep)]
 
         account = await synapse.newcomer("labbot")
         stage = Both(settings, there, account, encrypted=False, time=clock, beside=telegram)

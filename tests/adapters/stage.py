@@ -435,7 +435,7 @@ class TelegramStage(Stage):
                 group_rate=1e6,
                 poll_timeout=1,
                 poll_margin=0.2,
-                call_timeout=0.5,
+                call_timeout=1.0,
                 sleep=self.time.sleep,
             )
         ]

@@ -14,7 +14,7 @@ from sqlmodel import Session, select
 from bot.adapters.telegram.webhook import secret_for
 from bot.config import Settings
 from bot.types import ChatRef
-from storage import ideas
+from storage import ideas, rooms
 from storage.conversation import Chat
 from storage.events import places, planning, reminding
 from storage.events.planning import Plan
@@ -430,6 +430,8 @@ async def test_a_groups_reminder_names_those_in_it_who_come_and_want_it(stage: S
             planning.attendee(session, account.person_id).mention = name != "ben"
             places.answer(session, event.number, account.person_id, State.YES if name != "dora" else State.MAYBE, now)
         [chat] = session.exec(select(Chat.id).where(Chat.external == group.id)).all()
+        assert chat is not None
+        rooms.hear(session.connection(), chat, rooms.EVENTS, True)
         reminding.note(session, event, Kind.REMIND, now, chat_id=chat)
 
     await stage.ask(comes)

@@ -737,7 +737,7 @@ async def test_one_community_whichever_messenger_people_use(settings: Settings, 
 
         def telegram() -> list[Adapter]:
             fast: dict[str, Any] = {"rate": 1e6, "chat_rate": 1e6, "group_rate": 1e6}
-            return [Telegram(server.token, server.url, **fast, poll_timeout=1, call_timeout=0.5, sleep=time.sleep)]
+            return [Telegram(server.token, server.url, **fast, poll_timeout=1, call_timeout=1.0, sleep=time.sleep)]
 
         BothStage.server = server
         async with on_matrix(settings, synapse, BothStage, time=time, beside=telegram) as stage:
