@@ -144,7 +144,8 @@ async def _check(settings: Settings) -> list[str]:
     print(f"data: {settings.data.resolve()}")
     try:
         current = is_current(settings.database)
-        print(f"database: answers, tables are {'up to date' if current else 'not up to date'}")
+        later = "" if current or not settings.migrate else "; labbot run sees to that"
+        print(f"database: answers, tables are {'up to date' if current else 'not up to date'}{later}")
         if not current and not settings.migrate:
             faults.append("LABBOT_DATABASE_URL: the tables are not up to date; run: labbot migrate")
     except DBAPIError as error:

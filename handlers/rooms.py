@@ -25,8 +25,9 @@ def greet(turn: Turn) -> None:
     else:
         turn.say(
             T(
-                "Hello everybody! I am the bot of {lab}. Write /idea to suggest something, /ideas to see what others "
-                "suggest. Organisers: /room chooses what this group hears, /team makes it the team's room.",
+                "Hello everybody! I am the bot of {lab}. /idea suggests something, /ideas shows what others suggest. "
+                "/events tells what is on, /poll asks this group something. "
+                "Organisers: /room chooses what this group hears, /team makes it the team's room.",
                 lab=turn.lab.name,
             )
         )

@@ -189,9 +189,9 @@ def showing(connection: Connection, subject: str, after: int = 0, most: int = 10
     return [(chat_id, person_id) for chat_id, person_id in connection.execute(query)]
 
 
-def rooms_showing(connection: Connection, subject: str) -> list[int]:
-    """The groups in which our messages show a subject, however many people look at it in private."""
-    shows = exists().where(outbox_table.c.subject == subject, outbox_table.c.chat_id == chat_table.c.id)
+def rooms_showing(connection: Connection, *subjects: str) -> list[int]:
+    """The groups in which our messages show one of these subjects, however many people look at it in private."""
+    shows = exists().where(outbox_table.c.subject.in_(subjects), outbox_table.c.chat_id == chat_table.c.id)
     rooms = select(chat_table.c.id).where(chat_table.c.private.is_(False), chat_table.c.active, shows)
     return list(connection.execute(rooms.order_by(chat_table.c.id)).scalars())
 

@@ -255,6 +255,7 @@ async def test_it_waits_for_its_time(lab: Community) -> None:
     ):
         await olga.says(words)
         assert answer in olga.sees
+        assert olga.choices == ["As soon as I press Send", "Not at night", "Cancel"]
     for words, at in (
         ("9:00", "2026-11-03T08:00"),
         ("18 Uhr", "2026-11-02T17:00"),
@@ -893,6 +894,29 @@ async def test_without_a_teams_room_a_question_reaches_whoever_wrote_it(lab: Com
     [asked] = copies(olga, "Question 1")
     await olga.says("At ten.", reply_to=asked.id)
     assert ada.sees.endswith("At ten.")
+
+
+async def test_a_sentence_soon_after_an_announcement_can_be_a_question_without_being_a_reply(lab: Community) -> None:
+    ada, bea = await crowd(lab, "ada", "bea")
+    olga = await lab.organiser("olga")
+    await ada.says("When does it begin?")
+    assert ada.choices == ["Yes, as an idea", "No"]
+    await ada.presses("No")
+    await sent(lab, olga)
+    await rests(lab)
+    for words in ("When does it begin?", "And where is that?"):
+        await ada.says(words)
+        assert ada.choices == ["Yes, as an idea", "Ask the lab", "No"]
+    offer = ada.screen[-1]
+    await ada.presses("Ask the lab")
+    [asked] = copies(olga, "Question 1 on announcement 1")
+    assert "When does it begin?\nAnd where is that?" in asked.html
+    await olga.says("At ten.", reply_to=asked.id)
+    assert ada.sees.endswith("At ten.")
+    assert await ada.presses("Ask the lab", offer) == "This question is answered already."
+    await lab.later(8 * 24 * 3600)
+    await bea.says("When does it begin?")
+    assert bea.choices == ["Yes, as an idea", "No"]
 
 
 async def test_after_weeks_a_question_can_still_be_answered_and_a_rooms_copy_taken_back(lab: Community) -> None:

@@ -41,6 +41,13 @@ async def test_events_are_found_by_the_day_the_week_or_the_month(lab: Community)
     await anna.presses("Diese Woche")
     assert "Fr., 6. Nov., 18:00 – So., 8. Nov." in anna.sees
     assert "Das ist los, Montag, 2. November 2026 – Sonntag, 8. November 2026:" in anna.sees
+    await anna.says("Ein Spielplatz fehlt")  # the question is answered by what was chosen
+    assert anna.sees == "Soll das eine Idee werden, die alle sehen?"
+    for words, title in (("ärzte", "Ärztefrühstück"), ("Sonntag", "Sommerfest")):
+        await anna.says("/termine")
+        await anna.presses("Suchen")
+        await anna.says(words)  # without a command
+        assert title in anna.sees
     await anna.says("/termine ärzte")
     assert "Ärztefrühstück" in anna.sees
     for words in ("31.12.9999", "1.1.0001", "marathon"):  # no days of ours, and not the month of March

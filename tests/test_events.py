@@ -251,6 +251,59 @@ async def test_only_organisers_announce_and_a_draft_is_seen_by_them_alone(lab: C
     assert "Repair café" in (await opens(anna, "1")).html
 
 
+async def test_what_is_no_time_leaves_the_one_that_was_understood_to_be_confirmed(lab: Community) -> None:
+    olga = await lab.organiser("olga")
+    for words in ("/event", "Repair café", "next Friday 18:00", "Nordmarkt 1"):
+        await olga.says(words)
+    assert olga.sees.startswith("I cannot read “Nordmarkt 1” as a time.")
+    assert "Friday, November 6, 2026, 6:00" in olga.sees
+    await olga.presses("Yes")
+    assert olga.sees == "Where is it?"
+
+
+async def test_an_organisers_card_keeps_its_choices_and_of_a_cancelled_event_nothing_is_offered(
+    lab: Community,
+) -> None:
+    olga, uwe, anna = await lab.organiser("olga"), await lab.organiser("uwe"), lab.person("anna")
+    number = await announces(olga, LINE)
+    published = olga.screen[-1]
+    theirs, hers = await opens(uwe, number), await opens(anna, number)
+    await organises(olga, number, "Change: Place")
+    await olga.says("Town hall")
+    await lab.later(1)  # cards follow a moment later
+    assert "Town hall" in theirs.html and "Town hall" in hers.html
+    assert "Organise" in [button.label for button in theirs.buttons]
+    assert "Organise" not in [button.label for button in hers.buttons]
+    await uwe.presses("Organise", theirs)
+    await organises(olga, number, "Cancel the event")
+    await olga.presses("Yes")
+    assert "Organise" not in [button.label for button in (await opens(uwe, number)).buttons]
+    assert await olga.presses("Organise", published) == "“Repair café” is cancelled: nothing can be changed any more."
+
+
+async def test_a_group_hears_what_becomes_of_an_event_whose_card_it_sees(lab: Community) -> None:
+    olga, ben = await lab.organiser("olga"), lab.person("ben")
+    chat = await group(lab, "olga", "ben")
+    number = await announces(olga, LINE)
+    there = ben.within(chat)
+    await there.says(f"/events {number}")
+    await there.presses("I come")  # he has never written to the bot in private
+    before = len(there.screen)
+    await organises(olga, number, "Move to another time")
+    await olga.says("6.12.2026 18:00")
+    await olga.presses("Yes")
+    await lab.later(1)
+    [moved] = there.screen[before:]
+    assert moved.html.startswith("“Repair café” has another time:\n\nSunday, December 6, 2026")
+    assert [button.label for button in moved.buttons] == ["I come", "Maybe", "I cannot come"]
+    await organises(olga, number, "Cancel the event")
+    await olga.presses("Yes")
+    await lab.later(1)
+    [_, cancelled] = there.screen[before:]
+    assert cancelled.html.startswith("“Repair café” is cancelled. It would have been:")
+    assert not cancelled.buttons and cancelled.file is None
+
+
 async def test_groups_and_people_who_want_to_hear_of_a_new_event(lab: Community) -> None:
     olga, anna, ben = await lab.organiser("olga"), lab.person("anna"), lab.person("ben")
     await ben.says("/start")

@@ -300,10 +300,11 @@ async def test_a_form_leads_from_the_question_to_the_post(lab: Community) -> Non
     assert anna.sees.startswith("Who shall see how somebody votes?")
     assert "With fewer than 10 voters even a secret result can give away who voted how." in anna.sees
     await anna.says("1")  # the number is as good as the button
-    assert "This is how it looks: <b>Shall we plant trees?</b>\n\n1. Yes\n2. No\n3. I abstain" in anna.sees
+    assert "This is how it looks:\n\n<b>Shall we plant trees?</b>\n\n1. Yes\n2. No\n3. I abstain" in anna.sees
     await anna.presses("When it closes")
     await anna.says("yesterday")
-    assert anna.sees.startswith("Please write a time to come")
+    assert anna.sees.startswith("That is no time within the next year.\n\nWhen shall it close?")
+    assert "When I close it" in anna.choices  # what can be chosen is still there
     for words, shown in (
         ("tomorrow", "Nov 3, 2026, 11:59"), ("18 Uhr", "Nov 2, 2026, 6:00"), ("9:00", "Nov 3, 2026, 9:00"),
         ("morgen 18 Uhr", "Nov 3, 2026, 6:00"), ("2026-12-05 18:00", "Dec 5, 2026, 6:00"),
@@ -336,11 +337,52 @@ async def test_how_many_may_be_chosen_is_no_more_than_there_are(lab: Community) 
     await anna.says("/poll Which trees?\nOak\nBeech\nLime")
     for label in ("Several choices", "open", "How many"):
         await anna.presses(label)
+    asked = "How many may somebody choose? Write a number from 1 to 3. /cancel stops."
     for words in ("0", "4", "0004", "00012", "9" * 5000):
+        assert anna.sees == asked
         await anna.says(words)
-        assert anna.sees == "Please write a number from 1 to 3."
+    assert anna.sees == asked
     await anna.says("2")
     assert "Choose up to 2." in anna.sees
+
+
+async def test_a_number_that_was_asked_for_presses_no_button(lab: Community) -> None:
+    anna = lab.person("anna")
+    await anna.says("/poll Which trees?\nOak\nBeech\nLime")
+    for label in ("Several choices", "open", "How many"):
+        await anna.presses(label)
+    await anna.says("1")
+    assert "Choose up to 1." in anna.sees
+    await anna.presses("Needed voters")
+    await anna.says("1")
+    assert "Needed for a result: 1 voter." in anna.sees
+
+
+async def test_what_an_old_preview_offers_waits_until_the_new_poll_is_whole(lab: Community) -> None:
+    anna = lab.person("anna")
+    for words in (f"/poll {WHICH}\nTue\nWed", "One choice", "open"):
+        await anna.says(words)
+    old = anna.screen[-1]
+    await anna.says("/poll Which trees? | Oak | Beech")
+    for label in ("Post it", "Where it is shown", "When it closes", "Kind"):
+        assert await anna.presses(label, old) == "Something is still missing. Please answer that first."
+        assert anna.sees.startswith("How shall people answer?")
+    await anna.presses("One choice")
+    await anna.presses("open")
+    await anna.presses("Post it")
+    assert (await poll_of(lab)).question == "Which trees?"
+
+
+async def test_dates_that_do_not_suffice_are_asked_for_again_as_dates(lab: Community) -> None:
+    anna = lab.person("anna")
+    await anna.says("/poll")
+    await anna.says("When is the feast?")
+    await anna.presses("Dates")
+    await anna.says("5.12. 18:00")
+    assert anna.sees.startswith("A poll needs two options or more")
+    assert anna.sees.endswith("Which dates? Write each on a line of its own, for example: Tue 8 Dec, 18:00")
+    await anna.says("5.12. 18:00\n6.12. 18:00")
+    assert anna.sees.startswith("Who shall see how somebody votes?")
 
 
 async def test_every_kind_is_voted_in_by_press_and_by_number(lab: Community) -> None:
@@ -1128,7 +1170,7 @@ async def test_a_weekday_in_a_poll_is_the_one_after_it_was_asked_also_when_that_
     assert "Saturday, November 7, 2026" in olga.sees
     await lab.later(2 * 86400)
     await olga.presses("Make an event of it: Saturday 18:00")
-    assert olga.sees == "That is over already: “Saturday 18:00”. When is it?"
+    assert olga.sees == "That is over already: “Saturday 18:00”. Which time do you mean?"
 
 
 async def test_what_names_no_day_is_marked_in_the_preview_and_becomes_no_event(lab: Community) -> None:

@@ -32,7 +32,8 @@ async def test_a_group_is_greeted_in_the_labs_language(lab: Community) -> None:
     anna = lab.person("anna", "en").within(group)
     assert anna.sees == (
         "Hallo zusammen! Ich bin der Bot von KoSI-Lab. Mit /idee schlägst du etwas vor, mit /ideen siehst du, "
-        "was andere vorschlagen. Fürs Team: /raum wählt, was diese Gruppe hört, /team macht sie zum Team-Raum."
+        "was andere vorschlagen. Mit /termine siehst du, was los ist, mit /umfrage fragst du die Gruppe etwas. "
+        "Fürs Team: /raum wählt, was diese Gruppe hört, /team macht sie zum Team-Raum."
     )
     assert len(anna.screen) == 1
 

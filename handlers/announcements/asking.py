@@ -84,6 +84,17 @@ def about(turn: Turn, number: str) -> None:
     ask(turn, text, number)
 
 
+@router.press("question.offered")
+def offered(turn: Turn, number: str) -> None:
+    """A sentence that could have become an idea is a question about the newest announcement."""
+    if turn.dialog is None or turn.dialog.step != "idea.offer":
+        turn.toast(T("This question is answered already."))
+        return
+    text = "\n".join(turn.data["said"])
+    turn.done()
+    ask(turn, text, number)
+
+
 def pass_on(turn: Turn, question: Question) -> None:
     """Bring a question to the team, and tell who asked it."""
     rooms = conversation.team_chats(turn.connection)

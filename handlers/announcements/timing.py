@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from bot.router import Router
 from bot.turn import Turn
-from bot.types import Choice, T
+from bot.types import Choice, T, Text
 from handlers.announcements.drafts import asked_draft, changed, on_draft
 from handlers.announcements.words import CANCEL
 from handlers.events import facts
@@ -19,14 +19,23 @@ FURTHEST = timedelta(days=366)
 
 @on_draft(router, "announce.when")
 def ask_when(turn: Turn, announcement: Announcement) -> None:
+    asked = T("When shall it go out? Write a day and a time, for example “tomorrow 9:00” or “5.12. 18:00”, or choose:")
+    _ask(turn, announcement, asked)
+
+
+def _ask(turn: Turn, announcement: Announcement, what: Text, day: str | None = None) -> None:
+    """Ask for a time; a ``day`` that lacks its hour is kept, and an hour is no choice's number then."""
     number = str(announcement.number)
-    turn.ask(
-        T("When shall it go out? Write a day and a time, for example “tomorrow 9:00” or “5.12. 18:00”, or choose:"),
+    choices = (
         Choice(T("As soon as I press Send"), "announce.now", (number,)),
         Choice(T("At night, too") if announcement.by_day else T("Not at night"), "announce.by_day", (number,)),
+    )
+    turn.ask(
+        what,
+        *(choices if day is None else ()),
         CANCEL,
         step="announce.when",
-        data={"number": announcement.number},
+        data={"number": announcement.number, "day": day},
     )
 
 
@@ -41,13 +50,13 @@ def take_when(turn: Turn, text: str) -> None:
         else:
             meant = facts.understood(turn, text, once=True)
     except facts.Wrong as wrong:
-        turn.ask(wrong.text, CANCEL, step="announce.when", data={"number": announcement.number, "day": wrong.day})
+        _ask(turn, announcement, wrong.text, wrong.day)
         return
     at = moments.instant(meant.wall, turn.words.zone)
     if at <= turn.now:
-        turn.say(T("{date} is over already. Which other time?", date=at))
+        _ask(turn, announcement, T("{date} is over already. Which other time?", date=at))
     elif at > turn.now + FURTHEST:
-        turn.say(T("That is more than a year away. Which other time?"))
+        _ask(turn, announcement, T("That is more than a year away. Which other time?"))
     else:
         announcement.starts_at = at
         changed(turn, announcement)

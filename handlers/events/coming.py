@@ -2,6 +2,7 @@
 
 import re
 import secrets
+from collections.abc import Sequence
 
 from bot.router import Router
 from bot.turn import Turn
@@ -47,6 +48,12 @@ def refresh(turn: Turn, event: Event) -> None:
     """The cards in groups show how it is now."""
     for chat_id in outbox.rooms_showing(turn.connection, subject(event)):
         turn.edit_copies(subject(event), chat_id, card(turn, event))
+
+
+def tell_change(turn: Turn, events: Sequence[Event], what: str) -> None:
+    """News for all who have answered, and for the groups that see the card: some who come are known there only."""
+    rooms = outbox.rooms_showing(turn.connection, *(subject(event) for event in events))
+    reminding.tell_everybody(turn.db, events, what, turn.now, rooms=rooms)
 
 
 @router.press("event.answer")

@@ -68,7 +68,7 @@ def understood(turn: Turn, words: str, *, once: bool = False, said_at: datetime 
         if meant.rule is not None:
             moments.occurrences(meant.rule, meant.wall)
     except when.Past:
-        raise Wrong(T("That is over already: “{words}”. When is it?", words=words[:60])) from None
+        raise Wrong(T("That is over already: “{words}”. Which time do you mean?", words=words[:60])) from None
     except when.NoHour:
         day = words[: when.LONGEST]
         if said_at is not None:

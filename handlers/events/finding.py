@@ -93,6 +93,8 @@ def _dates(first: date, last: date) -> str:
 
 @router.press("events.list")
 def show_list(turn: Turn, wanted: str, after: str) -> None:
+    if turn.dialog is not None and turn.dialog.step == "events.words":
+        turn.done()
     text, choices = _list(turn, wanted, after)
     turn.replace(text, *choices)
 
@@ -180,10 +182,19 @@ def filters(turn: Turn) -> None:
         choices.append(Choice(label, "events.list", (_dates(*days_of(words, local_now(turn))), "")))
     choices += [Choice(label, "events.list", (f"topic:{key}", "")) for key, label in turn.lab.topics.items()]
     choices += [Choice(label, "events.list", (f"access:{key}", "")) for key, label in ACCESS.items()]
+    if turn.chat.private:
+        turn.wait("events.words")
+        turn.replace(T("Which events? Choose, or write words or a day, for example: repair, tomorrow"), *choices)
+        return
     turn.replace(
         T("Which events? You can also write words or days behind the command: /events repair, /events tomorrow"),
         *choices,
     )
+
+
+@router.step("events.words")
+def take_words(turn: Turn, text: str) -> None:
+    show_list(turn, _filter(turn, text), "")
 
 
 # -- what I hear ------------------------------------------------------------------------------

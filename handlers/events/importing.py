@@ -10,6 +10,7 @@ from bot.router import Router
 from bot.turn import Turn
 from bot.types import Choice, Lines, Message, N, Span, T, Text
 from handlers.events import reading
+from handlers.events.coming import tell_change
 from handlers.events.organising import follow
 from handlers.events.words import CANCEL, span
 from handlers.events.writing import ONLY_ORGANISERS, go_out
@@ -147,7 +148,7 @@ def take_over(turn: Turn, seen: str, moment: str) -> None:
             if event.status != Status.DRAFT:
                 together.setdefault(event.series_id or -event.number, []).append(event)
         for those in together.values():
-            reminding.tell_everybody(turn.db, those, what, turn.now)
+            tell_change(turn, those, what)
     turn.due(turn.now)
     if moment == "now":
         _publish(turn, done.made)

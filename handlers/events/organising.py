@@ -7,7 +7,7 @@ from typing import Any
 from bot.router import Router
 from bot.turn import Turn
 from bot.types import Choice, Lines, N, Span, T, Text, Verbatim
-from handlers.events.coming import STARS, refresh, tell_offered
+from handlers.events.coming import STARS, refresh, tell_change, tell_offered
 from handlers.events.facts import EMPTY, FACTS, Wrong, meaning, understood
 from handlers.events.words import ACCESS, AHEAD, CANCEL, TWICE, card, gone, span
 from handlers.events.writing import ONLY_ORGANISERS
@@ -53,22 +53,24 @@ def manage(turn: Turn, number: str) -> None:
     event = organised(turn, number)
     if event is None:
         return
+    if event.status == Status.CANCELLED:
+        turn.toast(T("“{title}” is cancelled: nothing can be changed any more.", title=event.title))
+        return
     choices: list[Choice] = []
     if event.status == Status.DRAFT:
         choices += [
             Choice(T("Publish"), "event.publish_draft", (number,)),
             Choice(T("Discard the draft"), "event.discard", (number,)),
         ]
-    if event.status != Status.CANCELLED:
-        changes = {key: FACTS[key].label for key in ("title", "place", "text", "capacity", "least", "closes_at")}
-        changes |= {"topic": T("Topic")} | {key: FACTS[key].label for key in ("locale", "cost", "link", "notes")}
-        if event.ends_at > turn.now:
-            choices.append(Choice(T("Move to another time"), "event.reach", (number, "move")))
-        choices += [
-            *(Choice(T("Change: {what}", what=label), "event.reach", (number, key)) for key, label in changes.items()),
-            Choice(T("Accessibility"), "event.reach", (number, "access")),
-            Choice(T("Reminders"), "event.reach", (number, "reminders")),
-        ]
+    changes = {key: FACTS[key].label for key in ("title", "place", "text", "capacity", "least", "closes_at")}
+    changes |= {"topic": T("Topic")} | {key: FACTS[key].label for key in ("locale", "cost", "link", "notes")}
+    if event.ends_at > turn.now:
+        choices.append(Choice(T("Move to another time"), "event.reach", (number, "move")))
+    choices += [
+        *(Choice(T("Change: {what}", what=label), "event.reach", (number, key)) for key, label in changes.items()),
+        Choice(T("Accessibility"), "event.reach", (number, "access")),
+        Choice(T("Reminders"), "event.reach", (number, "reminders")),
+    ]
     if event.status == Status.PUBLISHED:
         choices += [
             Choice(T("Guests"), "event.guests", (number, "0")),
@@ -257,7 +259,7 @@ def _change(turn: Turn, event: Event, reach: str, values: Mapping[str, Any]) -> 
         tell_offered(turn, each, places.promote(turn.db, each, turn.now))
     late = [each for each in published if each.number not in known and reminding.feedback_at(each) <= turn.now]
     if published and changes.keys() & {"place", "link"}:
-        reminding.tell_everybody(turn.db, published, "changed", turn.now)
+        tell_change(turn, published, "changed")
     elif late and changes.get("notes"):  # the question afterwards came without it
         reminding.tell_everybody(turn.db, late, "notes", turn.now, (State.YES,))
     turn.due(turn.now)
@@ -324,7 +326,7 @@ def move(turn: Turn) -> None:
     planning.move(turn.db, event, events, wall, data["minutes"], turn.now)
     published = [each for each in events if each.status == Status.PUBLISHED]
     if published:
-        reminding.tell_everybody(turn.db, published, "moved", turn.now)
+        tell_change(turn, published, "moved")
     for each in published:
         refresh(turn, each)
     turn.due(turn.now)
@@ -346,7 +348,7 @@ def cancel_event(turn: Turn, number: str, reach: str) -> None:
         turn.toast(gone(number))
         return
     planning.cancel(turn.db, events, turn.now)
-    reminding.tell_everybody(turn.db, events, "cancelled", turn.now)
+    tell_change(turn, events, "cancelled")
     for each in events:
         refresh(turn, each)
     turn.due(turn.now)

@@ -14,6 +14,7 @@ from storage import conversation, outbox, rooms
 from storage.events import places, planning, reminding
 from storage.events.reminding import Claimed
 from storage.events.tables import Event, Kind, Rsvp, State, Status
+from storage.people import Person, Role
 
 router = Router()
 
@@ -36,7 +37,8 @@ def tell_what_is_due(turn: Turn) -> None:
     together: dict[tuple[Kind, int, str], list[Claimed]] = {}
     for each in claimed:
         useful = each.kind not in (Kind.REMIND, Kind.FEEDBACK) or reminding.is_useful(each, turn.now)
-        if not useful or (each.chat_id is not None and not _hears(turn, each.chat_id, each.event)):
+        hears = each.chat_id is None or each.kind == Kind.NEWS or _hears(turn, each.chat_id, each.event)
+        if not useful or not hears:
             expired.append(each)
         elif each.person_id is not None and each.kind != Kind.HOLD:
             together.setdefault((each.kind, each.event.number, each.note), []).append(each)
@@ -138,6 +140,9 @@ def _do(turn: Turn, each: Claimed) -> None:
             text = Lines([T("A reminder:"), message.text], "\n\n")
             coming = Mentions("events.coming", (str(event.number),))
             turn.tell(each.chat_id, Message(text, message.choices, message.subject, mentions=coming), bulk=True)
+        case Kind.NEWS if each.chat_id is not None:
+            message = _news(turn, event, each.note)
+            turn.tell(each.chat_id, Message(message.text, message.choices), bulk=True)
         case Kind.INVITE if each.chat_id is not None and event.status == Status.PUBLISHED:
             turn.tell(each.chat_id, card(turn, event), bulk=True)
 
@@ -187,8 +192,11 @@ def _copies(turn: Turn, event: Event, after: int) -> None:
     people = [person_id for _, person_id in found if person_id is not None]
     said = select(Rsvp).where(Rsvp.event_id == event.number).where(Rsvp.person_id.in_(people))  # type: ignore[attr-defined]
     rsvps = {rsvp.person_id: rsvp for rsvp in turn.db.exec(said).all()}
+    roles = dict(turn.db.exec(select(Person.id, Person.role).where(col(Person.id).in_(people))).all())
     for chat_id, person_id in found:
-        message = card(turn, event) if person_id is None else personal(turn, event, rsvps.get(person_id))
+        message = card(turn, event)
+        if person_id is not None:
+            message = personal(turn, event, rsvps.get(person_id), Role(roles[person_id]))
         turn.edit_copies(subject(event), chat_id, message)
     if len(found) == BATCH:
         reminding.note(turn.db, event, Kind.COPIES, turn.now, text=str(found[-1][0]))

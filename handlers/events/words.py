@@ -152,7 +152,7 @@ def personal(turn: Turn, event: Event, rsvp: Rsvp | None, role: Role = Role.PART
         choices.append(Choice(T("Minutes and photos"), url=event.notes))
     if event.series_id is not None:
         choices.append(Choice(T("All dates"), "events.series", (str(event.series_id),)))
-    if role.covers(Role.ORGANISER):
+    if role.covers(Role.ORGANISER) and event.status != Status.CANCELLED:
         choices.append(Choice(T("Organise"), "event.manage", (number,)))
     return Message(message.text, tuple(choices), message.subject)
 

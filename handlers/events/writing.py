@@ -154,9 +154,9 @@ def take(turn: Turn, words: str) -> None:
         ask_next(turn, draft)
 
 
-def _confirm_time(turn: Turn, draft: dict[str, Any]) -> None:
+def _confirm_time(turn: Turn, draft: dict[str, Any], *why: Text) -> None:
     turn.ask(
-        Lines([_times(turn, draft), T("Is that right?")], "\n\n"),
+        Lines([*why, _times(turn, draft), T("Is that right?")], "\n\n"),
         Choice(T("Yes"), "event.right"),
         Choice(T("No, another time"), "event.again", ("when",)),
         CANCEL,
@@ -167,7 +167,13 @@ def _confirm_time(turn: Turn, draft: dict[str, Any]) -> None:
 
 @router.step("event.confirm")
 def take_other_time(turn: Turn, words: str) -> None:
-    """Whoever writes instead of pressing means another time."""
+    """Whoever writes instead of pressing means another time; what is none leaves the question as it was."""
+    try:
+        FACTS["when"].take(turn, words)
+    except Wrong as wrong:
+        if wrong.day is None:
+            _confirm_time(turn, dict(turn.data["draft"]), wrong.text)
+            return
     turn.wait("event.fact", {"draft": turn.data["draft"], "asked": "when"})
     take(turn, words)
 

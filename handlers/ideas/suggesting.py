@@ -3,6 +3,7 @@
 import re
 import zlib
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from bot.router import Router
@@ -12,10 +13,14 @@ from handlers.help import menu
 from handlers.ideas.showing import show
 from handlers.ideas.words import CANCEL, is_the_labs, number_of, team_card, topic_of
 from storage import conversation, ideas, people
+from storage.announcements import ledger
 from storage.ideas import LONGEST_TEXT, LONGEST_TITLE
 from storage.people import NameUnfit, Person, proper_name
 
 router = Router()
+
+ASKED_WITHIN = timedelta(days=7)
+"""How long after an announcement a sentence may be a question about it, though it is no reply to it."""
 
 BACK = T("Back")
 AS_IT_IS = Choice(T("Leave it as it is"), "idea.as_it_is")
@@ -311,11 +316,15 @@ def may_be_idea(text: str) -> bool:
 
 
 def offer(turn: Turn, said: list[str], source: str | None) -> None:
+    """Ask what a sentence shall become; soon after an announcement it can be a question about that."""
+    read = ledger.read_in(turn.db, turn.chat.id, turn.now - ASKED_WITHIN) if turn.chat.private else None
+    about = () if read is None else (Choice(T("Ask the lab"), "question.offered", (str(read),)),)
     turn.ask(
         T("Shall this become an idea for everybody to see?")
         if len(said) == 1
         else T("Shall all of this become one idea for everybody to see?"),
         Choice(T("Yes, as an idea"), "idea.offered"),
+        *about,
         Choice(T("No"), "cancel"),
         step="idea.offer",
         data={"said": said, "source": source},

@@ -15,7 +15,7 @@ from handlers.polls.drafting import (
     called,
     drafted,
     fingerprint,
-    in_draft,
+    in_preview,
     preview,
     trouble,
 )
@@ -91,7 +91,7 @@ def put_here(turn: Turn, number: str) -> None:
 
 @router.press("poll.post")
 def post(turn: Turn, seen: str) -> None:
-    if not in_draft(turn):
+    if not in_preview(turn):
         return
     draft = drafted(turn.data)
     if seen != fingerprint(draft, turn.data):  # an older preview, or that of another poll
@@ -99,8 +99,7 @@ def post(turn: Turn, seen: str) -> None:
         preview(turn, turn.data)
         return
     if draft.closes_at is not None and draft.closes_at <= turn.now:
-        turn.say(T("The time of closing is over by now."))
-        ask_closing(turn, dict(turn.data))
+        ask_closing(turn, dict(turn.data), T("The time of closing is over by now."))
         return
     if draft.audience is not Audience.PLACES and not turn.may(Role.ORGANISER):
         draft = replace(draft, audience=Audience.PLACES, named=(), until_all=False)

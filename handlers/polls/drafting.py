@@ -120,6 +120,11 @@ def take_question(turn: Turn, text: str) -> None:
 
 
 def ask_options(turn: Turn, draft: dict[str, Any], why: Text | None = None) -> None:
+    if draft.get("kind") == Kind.DATES:
+        asked = T("Which dates? Write each on a line of its own, for example: Tue 8 Dec, 18:00")
+        data = {**draft, "options": []}
+        turn.ask(asked if why is None else Lines([why, asked], "\n\n"), CANCEL, step="poll.options", data=data)
+        return
     asked = T("Which options are there? Write each on a line of its own, or take some that are often used.")
     labels = {name: Verbatim(" / ".join(turn.words.plain(option) for option in TEMPLATES[name])) for name in TEMPLATES}
     turn.ask(
@@ -156,12 +161,7 @@ def take_template(turn: Turn, name: str) -> None:
     if not in_draft(turn):
         return
     if name == "dates":
-        turn.ask(
-            T("Which dates? Write each on a line of its own, for example: Tue 8 Dec, 18:00"),
-            CANCEL,
-            step="poll.options",
-            data={**turn.data, "kind": Kind.DATES},
-        )
+        ask_options(turn, {**turn.data, "kind": Kind.DATES})
     elif name == "consent":
         go_on(turn, with_kind(turn, turn.data, Kind.CONSENT))
     else:
@@ -256,7 +256,7 @@ def preview(turn: Turn, data: Mapping[str, Any]) -> None:
         T("The count is shown {when}.", when=SHOWN[results]),
     ]
     if draft.quorum:
-        facts.append(T("Needed for a result: {quorum} voters.", quorum=draft.quorum))
+        facts.append(N("Needed for a result: {n} voter.", "Needed for a result: {n} voters.", n=draft.quorum))
     unclear = [
         option
         for option in draft.options
@@ -284,7 +284,7 @@ def preview(turn: Turn, data: Mapping[str, Any]) -> None:
     if draft.kind not in (Kind.CONSENT, Kind.RESISTANCE):
         label = T("No suggested options") if draft.proposals else T("Allow suggested options")
         choices.append(Choice(label, "poll.change", ("proposals",)))
-    head = T("This is how it looks: <b>{question}</b>", question=draft.question)
+    head = T("This is how it looks:\n\n<b>{question}</b>", question=draft.question)
     parts = [head, Lines(listed), Lines(facts)]
     turn.ask(Lines(parts, "\n\n"), *choices, CANCEL, step="poll.preview", data=data)
 
@@ -318,9 +318,20 @@ def in_draft(turn: Turn) -> bool:
     return False
 
 
+def in_preview(turn: Turn) -> bool:
+    """Whether the poll that is drafted has all that a preview shows; to an old preview it asks for what is missing."""
+    if not in_draft(turn):
+        return False
+    if all(turn.data.get(fact) for fact in ("options", "kind", "secrecy")):
+        return True
+    turn.toast(T("Something is still missing. Please answer that first."))
+    go_on(turn, dict(turn.data))
+    return False
+
+
 @router.press("poll.change")
 def change(turn: Turn, what: str) -> None:
-    if not in_draft(turn):
+    if not in_preview(turn):
         return
     data = dict(turn.data)
     match what:
@@ -338,14 +349,9 @@ def change(turn: Turn, what: str) -> None:
             shown = [Choice(label, "poll.results", (results,)) for results, label in SHOWN.items()]
             turn.ask(T("When shall the count be shown?"), *shown, step="poll.preview", data=data)
         case "most":
-            turn.ask(T("How many? Write a number."), CANCEL, step="poll.most", data=data)
+            ask_most(turn, data)
         case "quorum":
-            turn.ask(
-                T("How many have to vote for a result? Write a number; 0 is for any."),
-                CANCEL,
-                step="poll.quorum",
-                data=data,
-            )
+            ask_quorum(turn, data)
         case "audience":
             ask_audience(turn, data)
         case "places":
@@ -356,25 +362,40 @@ def change(turn: Turn, what: str) -> None:
 
 @router.press("poll.results")
 def take_results(turn: Turn, results: str) -> None:
-    if in_draft(turn):
+    if in_preview(turn):
         preview(turn, {**turn.data, "results": Results(results)})
 
 
-@router.step("poll.most")
+def ask_most(turn: Turn, data: Mapping[str, Any]) -> None:
+    """Without choices, here and below: what is typed is a number, and no choice may claim the same one."""
+    if data["kind"] == Kind.DOTS:
+        asked = T("How many dots has everybody? Write a number from 1 to {most}. /cancel stops.", most=MOST_DOTS)
+    else:
+        most = len(data["options"])
+        asked = T("How many may somebody choose? Write a number from 1 to {most}. /cancel stops.", most=most)
+    turn.ask(asked, step="poll.most", data=data)
+
+
+@router.step("poll.most", numbers=True)
 def take_most(turn: Turn, text: str) -> None:
     most = MOST_DOTS if turn.data["kind"] == Kind.DOTS else len(turn.data["options"])
     if text.isdecimal() and len(text) < 4 and 1 <= int(text) <= most:
         preview(turn, {**turn.data, "most": int(text)})
     else:
-        turn.ask(T("Please write a number from 1 to {most}.", most=most), CANCEL, step="poll.most", data=turn.data)
+        ask_most(turn, turn.data)
 
 
-@router.step("poll.quorum")
+def ask_quorum(turn: Turn, data: Mapping[str, Any]) -> None:
+    asked = T("How many have to vote for a result? Write a number; 0 is for any. /cancel stops.")
+    turn.ask(asked, step="poll.quorum", data=data)
+
+
+@router.step("poll.quorum", numbers=True)
 def take_quorum(turn: Turn, text: str) -> None:
     if text.isdecimal() and len(text) < 7:
         preview(turn, {**turn.data, "quorum": int(text)})
     else:
-        turn.ask(T("Please write a number."), CANCEL, step="poll.quorum", data=turn.data)
+        ask_quorum(turn, turn.data)
 
 
 def ask_audience(turn: Turn, data: dict[str, Any]) -> None:
@@ -396,7 +417,7 @@ def ask_audience(turn: Turn, data: dict[str, Any]) -> None:
 
 @router.press("poll.audience")
 def take_audience(turn: Turn, audience: str) -> None:
-    if not in_draft(turn):
+    if not in_preview(turn):
         return
     data = dict(turn.data)
     if audience:
@@ -411,7 +432,7 @@ def take_audience(turn: Turn, audience: str) -> None:
 
 @router.press("poll.named")
 def take_named(turn: Turn, group: str) -> None:
-    if not in_draft(turn):
+    if not in_preview(turn):
         return
     named = sorted({*turn.data.get("named", [])} ^ {Group(group).value})
     audience = Audience.NAMED if named else Audience.PLACES
@@ -445,12 +466,12 @@ def ask_places(turn: Turn, data: dict[str, Any]) -> None:
 
 @router.press("poll.place")
 def take_place(turn: Turn, chat: str) -> None:
-    if in_draft(turn):
+    if in_preview(turn):
         places = sorted({*turn.data.get("places", [])} ^ {int(chat)})
         ask_places(turn, {**turn.data, "places": places})
 
 
-def ask_closing(turn: Turn, data: dict[str, Any]) -> None:
+def ask_closing(turn: Turn, data: dict[str, Any], why: Text | None = None) -> None:
     choices = [
         Choice(T("In an hour"), "poll.closes", ("1",)),
         Choice(T("In a day"), "poll.closes", ("24",)),
@@ -460,8 +481,9 @@ def ask_closing(turn: Turn, data: dict[str, Any]) -> None:
     ]
     if data.get("audience") in (Audience.LAB, Audience.TEAM, Audience.NAMED):
         choices.append(Choice(T("When all have voted"), "poll.closes", ("all",)))
+    asked = T("When shall it close? Choose, or write a time, for example: tomorrow 18:00")
     turn.ask(
-        T("When shall it close? Choose, or write a time, for example: tomorrow 18:00"),
+        asked if why is None else Lines([why, asked], "\n\n"),
         *choices,
         CANCEL,
         step="poll.closes",
@@ -471,7 +493,7 @@ def ask_closing(turn: Turn, data: dict[str, Any]) -> None:
 
 @router.press("poll.closes")
 def take_closing(turn: Turn, hours: str) -> None:
-    if not in_draft(turn):
+    if not in_preview(turn):
         return
     data = {**turn.data, "until_all": hours == "all", "closes_at": None}
     if hours.isdecimal():
@@ -483,6 +505,6 @@ def take_closing(turn: Turn, hours: str) -> None:
 def take_time(turn: Turn, text: str) -> None:
     at = reading.moment(text, turn.now, turn.words.zone)
     if at is None:
-        turn.say(T("Please write a time to come, within a year, for example: tomorrow 18:00"))
+        ask_closing(turn, dict(turn.data), T("That is no time within the next year."))
     else:
         preview(turn, {**turn.data, "closes_at": at.isoformat(), "until_all": False})

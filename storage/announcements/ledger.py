@@ -343,6 +343,16 @@ def _unseen(session: Session, announcement: Announcement) -> Iterator[tuple[Any,
         yield mine, _d.adapter == adapter, _d.version < announcement.version
 
 
+def read_in(session: Session, chat: int, since: datetime) -> int | None:
+    """The newest announcement that stands in a chat, if it was begun since then."""
+    standing = select(_d.announcement_id).where(_d.chat_id == chat, _d.state.in_((QUEUED, DELIVERED)))
+    number = session.execute(standing.order_by(_d.announcement_id.desc()).limit(1)).scalar_one_or_none()
+    if number is None:
+        return None
+    begun_at = session.get_one(Announcement, number).begun_at
+    return number if begun_at is not None and begun_at >= since else None
+
+
 def held_up_by(session: Session, announcement: Announcement) -> list[str]:
     """The messengers in whose outbox its copies wait."""
     query = select(_d.adapter).where(_d.announcement_id == announcement.id, _IN_OUTBOX).distinct()

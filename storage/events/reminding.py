@@ -229,22 +229,31 @@ CONCERNED = (State.YES, State.OFFERED, State.WAITING, State.MAYBE)
 
 
 def tell_everybody(
-    session: Session, events: Sequence[Event], what: str, now: datetime, states: Sequence[State] = CONCERNED
+    session: Session,
+    events: Sequence[Event],
+    what: str,
+    now: datetime,
+    states: Sequence[State] = CONCERNED,
+    rooms: Sequence[int] = (),
 ) -> None:
     """News of events that have one thing in common, for all they concern, each told once: in a few statements, and in
-    place of what they have not heard yet. All cards that show them follow."""
+    place of what they have not heard yet. All cards that show them follow. These groups are told, too."""
     numbers = [event.number for event in events]
     unheard = col(Reminder.event_id).in_(numbers) & col(Reminder.kind).in_([Kind.NEWS, Kind.COPIES])
     session.execute(delete(Reminder).where(unheard, col(Reminder.state) == Outcome.PENDING))
     copies = [{**_row(event, None, Kind.COPIES, now), "note": "0"} for event in events]
     session.execute(insert(Reminder), copies)
+    note = " ".join([what, *(str(number) for number in numbers)])
+    if rooms:
+        there = {**_row(events[0], None, Kind.NEWS, now), "note": note}
+        session.execute(insert(Reminder), [{**there, "chat_id": room} for room in rooms])
     people = (
         select(
             literal(numbers[0]),
             col(Rsvp.person_id),
             literal(Kind.NEWS.value),
             literal(0),
-            literal(" ".join([what, *(str(number) for number in numbers)])),
+            literal(note),
             literal(now, type_=_reminder.c.due_at.type),
             literal(Outcome.PENDING.value),
         )
