@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from sqlalchemy import Connection, create_engine, text
 
 from bench.throughput import free_port
-from storage import conversation, people
+from storage import chats, people
 from storage.engine import migrate, session_in
 from storage.people import Role
 from tests.adapters.telegram_server import Rates, TelegramServer, User
@@ -76,7 +76,7 @@ def seed(url: str, number: int) -> str:
 
 def _arrive(connection: Connection, external: str, now: datetime) -> None:
     account = people.arrive(connection, "telegram", external, now)
-    conversation.open_chat(connection, "telegram", external, private=True, locale="en", account_id=account, now=now)
+    chats.open_chat(connection, "telegram", external, private=True, locale="en", account_id=account, now=now)
 
 
 def populate(server: TelegramServer, number: int) -> list[User]:

@@ -24,7 +24,7 @@ from sqlalchemy import create_engine, text
 
 from bench.throughput import free_port
 from bot.adapters.matrix.adapter import SYNAPSE_BURST, SYNAPSE_RATE
-from storage import conversation, people
+from storage import chats, people
 from storage.engine import migrate, session_in
 from storage.people import Role
 from tests.adapters.matrix_people import People, Resident
@@ -165,7 +165,7 @@ def seed(url: str, rooms: dict[str, str]) -> str:
         known: dict[str, Any] = {"private": True, "locale": "en", "now": now}
         for room, person in rooms.items():
             account = people.arrive(connection, "matrix", person, now)
-            conversation.open_chat(connection, "matrix", room, account_id=account, **known)
+            chats.open_chat(connection, "matrix", room, account_id=account, **known)
         connection.execute(text("UPDATE person SET notice = 1"))
         with session_in(connection) as session:
             code = people.invite(session, Role.ORGANISER, now)

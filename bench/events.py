@@ -97,7 +97,7 @@ async def labbot(folder: Path, pending: int) -> None:
     from bot.app import App
     from bot.config import Settings
     from bot.router import Due
-    from storage.conversation import Chat
+    from storage.chats import Chat
     from storage.engine import migrate, session_in
     from storage.events import planning, reminding
     from storage.events.planning import Plan

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 from sqlalchemy import insert
 
-from storage.conversation import Chat
+from storage.chats import Chat
 from storage.engine import migrate, open_engine
 from storage.outbox import Outbox
 from storage.people import Account, Person

@@ -32,7 +32,7 @@ from bot.types import (
     Update,
     Voted,
 )
-from storage import conversation, outbox, people
+from storage import chats, conversation, outbox, people
 from storage.engine import Storage, Unavailable, database_failed, savepoint, serialise
 from storage.people import Role
 
@@ -333,7 +333,7 @@ class Dispatch:
     def _turn(self, connection: Connection, adapter: str, update: Update, now: datetime) -> Turn | None:
         """The turn of an update, or ``None`` where there is nobody to answer."""
         if isinstance(update, Moved):
-            conversation.move_chat(connection, adapter, update.chat.id, update.to.id)
+            chats.move_chat(connection, adapter, update.chat.id, update.to.id)
             return None
         found = conversation.frame(connection, adapter, update.chat.id, update.actor.id)
         if isinstance(update, Left):
@@ -350,19 +350,19 @@ class Dispatch:
             found = self._meet(connection, adapter, update, found, now)
         assert found is not None
         if not found.active:
-            conversation.set_active(connection, found.chat_id, True)
+            chats.set_active(connection, found.chat_id, True)
         if found.private and not update.private:  # somebody has been invited to what was a private chat
-            conversation.open_up(connection, found.chat_id)
+            chats.open_up(connection, found.chat_id)
         if found.private and update.private and found.owner != found.account_id and not nobody:
             # Somebody has come into a private chat, and whose it was has left: what waits is not for them.
             outbox.drop_waiting(connection, found.chat_id, "somebody else is there now")
-            conversation.set_owner(connection, found.chat_id, found.account_id)
+            chats.set_owner(connection, found.chat_id, found.account_id)
         chat = Here(found.chat_id, update.chat, update.private, found.locale, found.team)
         if nobody:
             return Turn(connection, self.lab, now, chat=chat, update=update)
         assert found.person_id is not None and found.pseudonym is not None and found.role is not None
         if update.private and not found.latest:
-            conversation.set_latest(connection, found.chat_id, found.person_id)
+            chats.set_latest(connection, found.chat_id, found.person_id)
         person = You(
             found.person_id,
             found.pseudonym,
@@ -406,7 +406,7 @@ class Dispatch:
         if account is None and not update.actor.anonymous:
             account = people.arrive(connection, adapter, update.actor.id, now)
         if found is None:
-            conversation.open_chat(
+            chats.open_chat(
                 connection,
                 adapter,
                 update.chat.id,
@@ -416,7 +416,7 @@ class Dispatch:
                 now=now,
             )
         elif update.private and found.owner is None:
-            conversation.set_owner(connection, found.chat_id, account)
+            chats.set_owner(connection, found.chat_id, account)
         return conversation.frame(connection, adapter, update.chat.id, update.actor.id)
 
     async def _acknowledge(self, adapter: Adapter, pressed: Pressed, note: str) -> None:

@@ -17,7 +17,7 @@ from bot.metrics import Metrics
 from bot.pacer import Pacer
 from bot.port import Adapter, Button, Rendered, RetryLater, Sent, Undeliverable, Upload
 from bot.types import ChatRef, File, MessageRef
-from storage import conversation, outbox
+from storage import chats, outbox
 from storage.engine import Storage, Unavailable, session_in
 from storage.outbox import Due, Outcome
 
@@ -230,7 +230,7 @@ class Outbox:
         except Undeliverable as error:
             if error.moved_to is not None:
                 old, new, name = row.chat, error.moved_to.id, self.adapter.name
-                await self._insist(lambda c: conversation.move_chat(c, name, old, new))
+                await self._insist(lambda c: chats.move_chat(c, name, old, new))
                 lane.rows.clear()  # they name the old chat; they are read again
                 return Outcome(row.id, row.version, outbox.PENDING)
             log.info("delivery.impossible", adapter=self.adapter.name, message=row.id, reason=error.reason)

@@ -17,7 +17,7 @@ from bot.choices import fit
 from bot.port import Limits
 from bot.text import Catalogue, Catalogues
 from bot.types import ChatRef, Choice, Happened, Lines, Message, MessageRef, Pressed, Retracted, Said, T, Text
-from storage import conversation, outbox
+from storage import chats, conversation, outbox
 from storage.engine import session_in
 from storage.people import Role
 
@@ -242,15 +242,15 @@ class Turn:
 
     def tell(self, chat_id: int, what: Text | Message, *choices: Choice, bulk: bool = False) -> None:
         """Say something in another chat, in its own language. Chats that are gone are passed over."""
-        place = conversation.place(self.connection, chat_id)
+        place = chats.place(self.connection, chat_id)
         if place is not None and place.active and place.adapter in self.lab.limits:
             ref = ChatRef(place.adapter, place.external, place.thread)
             self._queue(chat_id, ref, place.locale, _message(what, choices), bulk=bulk)
 
-    def tell_all(self, chats: Iterable[int], what: Text | Message, *choices: Choice) -> None:
+    def tell_all(self, where: Iterable[int], what: Text | Message, *choices: Choice) -> None:
         """Say something in several chats, in each one's language. Chats that are gone are passed over."""
         message = _message(what, choices)
-        for chat_id, place in conversation.places(self.connection, chats):
+        for chat_id, place in chats.places(self.connection, where):
             if place.active and place.adapter in self.lab.limits:
                 ref = ChatRef(place.adapter, place.external, place.thread)
                 self._queue(chat_id, ref, place.locale, message, bulk=True)
@@ -259,7 +259,7 @@ class Turn:
         """Tell people something in their private chats, except those who want to hear nothing."""
         message = _message(what, choices)
         fitted: dict[tuple[str, str], tuple[list[str], str | None]] = {}  # many read the same words
-        for chat_id, place in conversation.private_chats(self.connection, people, self.lab.limits):
+        for chat_id, place in chats.private_chats(self.connection, people, self.lab.limits):
             key = place.adapter, place.locale
             if key not in fitted:
                 fitted[key] = self._fitted(*key, message)

@@ -6,7 +6,7 @@ from bot.types import Choice, Lines, Message, N, T, Text
 from handlers.help import menu
 from handlers.ideas.words import tell_team
 from handlers.people import CANCEL, ROLES, done_by, messengers, polls_of
-from storage import conversation, linking, people
+from storage import chats, linking, people
 from storage.ideas import Idea
 from storage.linking import Barred, Changed, Merged, OnePerson, Over, Request, WrongCode
 from storage.people import Account, Role
@@ -210,7 +210,7 @@ def last_question(asked: Request, terms: str) -> Message:
 def joined(turn: Turn, asked: Request, merged: Merged) -> None:
     """Tell both, and the team when somebody has got a role by it."""
     turn.person.id, turn.person.role = merged.kept, asked.role
-    conversation.set_latest(turn.connection, turn.chat.id, merged.kept)
+    chats.set_latest(turn.connection, turn.chat.id, merged.kept)
     turn.due(turn.now)  # polls they have voted in show it at once
     for number in merged.ideas:
         tell_team(turn, turn.db.get_one(Idea, number))
@@ -245,7 +245,7 @@ def joined(turn: Turn, asked: Request, merged: Merged) -> None:
     turn.replace(news, *menu())
     if asked.here.role is not asked.there.role:
         by = asked.here if asked.here.role is not asked.role else asked.there
-        for room in conversation.team_chats(turn.connection):
+        for room in chats.team_chats(turn.connection):
             turn.tell(
                 room,
                 T(
@@ -276,7 +276,7 @@ def refuse(turn: Turn, number: str) -> None:
 
 @router.press("link.accounts")
 def accounts(turn: Turn) -> None:
-    here = turn.db.get_one(conversation.Chat, turn.chat.id).account_id
+    here = turn.db.get_one(chats.Chat, turn.chat.id).account_id
     choices = [
         Choice(_called(account, account.id == here), "link.part", (str(account.id),))
         for account in people.accounts(turn.db, turn.person.id)
@@ -293,7 +293,7 @@ def _called(account: Account, here: bool) -> Text:
 
 @router.press("link.where")
 def ask_where(turn: Turn) -> None:
-    here = turn.db.get_one(conversation.Chat, turn.chat.id).account_id
+    here = turn.db.get_one(chats.Chat, turn.chat.id).account_id
     turn.replace(
         T("Where shall I write to you on my own: reminders, news, announcements?"),
         *(
@@ -353,7 +353,7 @@ def ask_to_part(turn: Turn, account: str) -> None:
 
 @router.press("link.unlink")
 def unlink(turn: Turn, account: str) -> None:
-    chats = conversation.chats_of(turn.connection, int(account))
+    theirs = chats.chats_of(turn.connection, int(account))
     try:
         parts, pseudonym = linking.unlink(turn.db, int(account), turn.person.id, turn.now)
     except Over:
@@ -365,7 +365,7 @@ def unlink(turn: Turn, account: str) -> None:
         role=ROLES[parts.leaving_role],
         other=parts.pseudonym,
     )
-    if turn.chat.id in chats:
+    if turn.chat.id in theirs:
         turn.replace(own, *menu())
     else:
         turn.replace(
@@ -377,5 +377,5 @@ def unlink(turn: Turn, account: str) -> None:
             ),
             *menu(),
         )
-        for chat in chats:
+        for chat in theirs:
             turn.tell(chat, own)

@@ -26,7 +26,8 @@ from storage.announcements.asking import Question
 from storage.announcements.ledger import Delivery
 from storage.announcements.subscribing import QuietHours, Subscription
 from storage.announcements.writing import Announcement
-from storage.conversation import Chat, Dialog, Failed
+from storage.chats import Chat
+from storage.conversation import Dialog, Failed
 from storage.events.tables import Attendee, Event, Reminder, Rsvp
 from storage.ideas import Comment, Follow, Idea, Support
 from storage.linking import Link

@@ -10,7 +10,7 @@ from handlers.polls.mirroring import switch
 from handlers.polls.reading import tidy
 from storage import rooms
 from storage.announcements.writing import GENERAL
-from storage.conversation import Chat
+from storage.chats import Chat
 from storage.people import Role
 from storage.rooms import EVENTS, LONGEST_NAME
 

@@ -12,6 +12,7 @@ SQLModel.metadata.naming_convention = {
 
 from storage import (  # noqa: E402
     announcements,
+    chats,
     conversation,
     erasure,
     events,
@@ -26,6 +27,7 @@ from storage import (  # noqa: E402
 
 __all__ = [
     "announcements",
+    "chats",
     "conversation",
     "erasure",
     "events",

@@ -1,4 +1,4 @@
-"""The database: one transaction per job, in a thread of its own, on SQLite and on PostgreSQL."""
+"""The database: one transaction per job, in a thread of its own, on SQLite and on PostgreSQL; what tables share."""
 
 import asyncio
 import queue
@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, Table, create_engine, event, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlmodel import Session
+from sqlmodel import Session, SQLModel
 
 R = TypeVar("R")
 Job = Callable[[Connection], R]
@@ -325,3 +326,22 @@ def _alembic() -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     return config
+
+
+# -- tables --------------------------------------------------------------------------------------------------
+
+
+def table_of(model: type[SQLModel]) -> Table:
+    """The Core table of a model."""
+    return SQLModel.metadata.tables[str(model.__tablename__)]
+
+
+def partial(condition: str) -> dict[str, Any]:
+    """Index only the rows for which ``condition`` holds, on both databases."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+
+
+def insert_or_nothing(connection: Connection, table: Any) -> Any:
+    """``INSERT … ON CONFLICT DO NOTHING`` in the database's own dialect."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return dialect.insert(table).on_conflict_do_nothing()

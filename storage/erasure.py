@@ -11,7 +11,8 @@ from storage.announcements.ledger import DELIVERED as ARRIVED
 from storage.announcements.ledger import FAILED, UNREACHABLE, WITHDRAWN, Delivery
 from storage.announcements.subscribing import QuietHours, Subscription
 from storage.announcements.writing import Announcement
-from storage.conversation import Chat, Dialog, Failed
+from storage.chats import Chat
+from storage.conversation import Dialog, Failed
 from storage.engine import overwrite_deleted
 from storage.events import places
 from storage.events.tables import Attendee, Event, Reminder

@@ -15,8 +15,9 @@ from storage.announcements import merging
 from storage.announcements.asking import Question
 from storage.announcements.ledger import Delivery
 from storage.announcements.subscribing import Subscription
-from storage.conversation import Chat, Dialog, Failed, table_of
-from storage.engine import session_in
+from storage.chats import Chat
+from storage.conversation import Dialog, Failed
+from storage.engine import session_in, table_of
 from storage.events import places, planning, reminding
 from storage.events.tables import Event
 from storage.ideas import Comment, Follow, Idea, Support

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Index, bindparam, case, delete, exists, func, insert, select, text, update
 from sqlmodel import Field, SQLModel
 
-from storage.conversation import chat_table, partial, set_active, table_of
+from storage.chats import chat_table, set_active
+from storage.engine import partial, table_of
 from storage.people import Account
 
 PENDING, DELIVERED, UNDELIVERABLE, UNSURE = "pending", "delivered", "undeliverable", "unsure"

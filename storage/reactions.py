@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, delete
 from sqlmodel import Field, SQLModel
 
-from storage.conversation import insert_or_nothing, table_of
+from storage.engine import insert_or_nothing, table_of
 
 KEEP = timedelta(days=365)
 """How long a reaction can be taken back: as long as choices can be pressed."""

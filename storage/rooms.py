@@ -6,7 +6,8 @@ from typing import NamedTuple
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlmodel import Field, SQLModel
 
-from storage.conversation import chat_table, table_of
+from storage.chats import chat_table
+from storage.engine import table_of
 
 EVENTS = ","
 """What a room hears that hears of every event, whatever it is about. No topic's name has a comma."""

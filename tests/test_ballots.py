@@ -25,8 +25,8 @@ from hypothesis.stateful import (
 from sqlalchemy import Connection, delete, insert, select, text
 from sqlmodel import SQLModel
 
-from storage import conversation, erasure
-from storage.conversation import chat_table
+from storage import chats, conversation, erasure
+from storage.chats import chat_table
 from storage.engine import Storage, session_in
 from storage.people import Person, Role, arrive
 from storage.polls import asking, due, electing, leaving, mirroring, voting
@@ -375,12 +375,12 @@ async def test_a_group_that_goes_on_under_another_id_keeps_its_polls(storage: St
         [anna] = some_people(connection, 1)
         numbers = [asked(connection, anna) for _ in range(2)]
         for external in ("old", "new"):
-            conversation.open_chat(connection, "memory", external, private=False, locale="de", account_id=None, now=NOW)
+            chats.open_chat(connection, "memory", external, private=False, locale="de", account_id=None, now=NOW)
         ids = dict(connection.execute(select(chat_table.c.external, chat_table.c.id)).all())
         asking.place(connection, numbers[0], ids["old"])
         for number in numbers:  # somebody has put them into the newcomer as well
             asking.place(connection, number, ids["new"])
-        conversation.move_chat(connection, "memory", "old", "new")
+        chats.move_chat(connection, "memory", "old", "new")
         assert sorted(connection.execute(select(place_table)).all()) == [(number, ids["old"]) for number in numbers]
 
     await storage.run(job)
@@ -566,7 +566,7 @@ class Polling(RuleBasedStateMachine):
         def job(connection: Connection) -> list[int]:
             for table in reversed(SQLModel.metadata.sorted_tables):
                 connection.execute(delete(table))
-            conversation.open_chat(connection, "memory", "g", private=False, locale="de", account_id=None, now=NOW)
+            chats.open_chat(connection, "memory", "g", private=False, locale="de", account_id=None, now=NOW)
             return some_people(connection, 5)
 
         self.people = self.run(job)

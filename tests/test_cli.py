@@ -24,7 +24,7 @@ from typer.testing import CliRunner, Result
 
 from bot.__main__ import app
 from bot.demo.terminal import play
-from storage import conversation, ideas, people
+from storage import chats, ideas, people
 from storage.announcements import writing
 from storage.announcements.writing import Status
 from storage.engine import migrate, open_engine
@@ -362,7 +362,7 @@ def announced(data: Path) -> Path:
     with Session(engine) as session:
         anna = arrive(session, "telegram", "1")
         connection = session.connection()
-        conversation.open_chat(connection, "telegram", "1", private=True, locale="en", account_id=anna, now=NOW)
+        chats.open_chat(connection, "telegram", "1", private=True, locale="en", account_id=anna, now=NOW)
         for text, status in (("Sent", Status.DONE), ("=Moving", Status.SENDING), ("Draft", Status.DRAFT)):
             one = writing.draft(session, author_id=anna, chat_id=1, locale="en", now=NOW)
             writing.word(session, one, "en", text, text)

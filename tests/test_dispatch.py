@@ -36,13 +36,14 @@ from bot.types import (
     Unreadable,
     Verbatim,
 )
-from storage import conversation, ideas, outbox
-from storage.conversation import chat_table, cursor_table, failed_table
+from storage import conversation, engine, ideas, outbox
+from storage.chats import chat_table
+from storage.conversation import cursor_table, failed_table
 from storage.outbox import outbox_table
 from storage.people import Account, Person
 from tests.conftest import Community, ManualTime, Resident
 
-person_table = conversation.table_of(Person)
+person_table = engine.table_of(Person)
 SORRY = "Something went wrong on my side."
 OUT_OF_DATE = "This button is out of date. Write /help for the menu."
 
@@ -535,7 +536,7 @@ async def test_what_waits_for_a_private_chat_is_not_told_to_somebody_who_takes_i
     await shaky.time.pass_until(asyncio.ensure_future(shaky.settled()))
     assert "what only anna shall know" not in str(anna.screen)
     assert "mine" in anna.sees
-    account = conversation.table_of(Account)
+    account = engine.table_of(Account)
     owner = select(account.c.external).join(chat_table, chat_table.c.account_id == account.c.id)
     owners = await shaky.read(
         lambda session: list(session.execute(owner.where(chat_table.c.external == anna.chat.id)).scalars())

@@ -17,7 +17,7 @@ from bot.app import App
 from bot.types import ChatRef
 from handlers.events.picture import shows
 from storage import linking
-from storage.conversation import Chat
+from storage.chats import Chat
 from storage.engine import Storage, session_in
 from storage.events import listing, places, planning, reminding
 from storage.events.places import TooMany
@@ -89,7 +89,7 @@ async def group(lab: Community, *members: str) -> ChatRef:
 
 
 def planning_locale(session: Session) -> None:
-    from storage.conversation import Chat
+    from storage.chats import Chat
 
     for chat in session.exec(select(Chat).where(Chat.private == False)).all():  # noqa: E712
         chat.locale = "en"

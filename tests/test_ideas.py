@@ -14,7 +14,7 @@ from sqlmodel import Session, col, select, update
 from bot.adapters.memory import Seen
 from bot.types import ChatRef
 from storage import erasure, ideas, linking, people
-from storage.conversation import Chat
+from storage.chats import Chat
 from storage.engine import open_engine, session_in
 from storage.ideas import Comment, Follow, Idea, NotOpen, NotYours, Status, Support
 from storage.people import Person, Role

@@ -15,7 +15,8 @@ from bot.adapters.memory import UNLIMITED, Memory
 from bot.config import Settings
 from storage import erasure, ideas, linking, people
 from storage.announcements.ledger import Delivery
-from storage.conversation import Chat, Dialog
+from storage.chats import Chat
+from storage.conversation import Dialog
 from storage.engine import Storage, session_in
 from storage.ideas import Idea
 from storage.linking import Link, Over, WrongCode

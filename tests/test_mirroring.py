@@ -18,8 +18,8 @@ from sqlmodel import Session
 
 from bot.adapters.memory import UNLIMITED, Seen
 from bot.config import Settings
-from storage import conversation
-from storage.conversation import chat_table
+from storage import chats
+from storage.chats import chat_table
 from storage.polls import leaving, mirroring, voting
 from storage.polls.counting import Content
 from storage.polls.mirroring import Source
@@ -475,7 +475,7 @@ def test_in_whatever_order_answers_come_and_are_taken_back_the_ballots_are_a_rec
         shutil.copy(sqlite_template, path)
     engine = create_engine(f"sqlite:///{path}")
     with engine.connect() as connection, connection.begin() as transaction:
-        conversation.open_chat(connection, "memory", "g", private=False, locale="de", account_id=None, now=NOW)
+        chats.open_chat(connection, "memory", "g", private=False, locale="de", account_id=None, now=NOW)
         group = connection.execute(select(chat_table.c.id)).scalar_one()
         people = some_people(connection, 2)
         number = asked(connection, people[0])

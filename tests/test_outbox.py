@@ -21,8 +21,8 @@ from bot.outbox import AHEAD, MOST_TRIES, Outbox
 from bot.pacer import REFUSED
 from bot.port import Limits, Rendered, RetryLater, Sent, Undeliverable
 from bot.types import ChatRef, File, MessageRef
-from storage import conversation, outbox
-from storage.conversation import chat_table
+from storage import chats, outbox
+from storage.chats import chat_table
 from storage.engine import Storage, Unavailable
 from storage.outbox import DELIVERED, PENDING, UNDELIVERABLE, UNSURE, outbox_table
 from tests.conftest import SETTLES, Community, ManualTime, running
@@ -113,9 +113,7 @@ class Post:
 
         def job(connection: Connection) -> int:
             now = self.time.now()
-            conversation.open_chat(
-                connection, "memory", external, private=private, locale="en", account_id=None, now=now
-            )
+            chats.open_chat(connection, "memory", external, private=private, locale="en", account_id=None, now=now)
             query = select(chat_table.c.id).where(chat_table.c.external == external)
             return int(connection.execute(query).scalar_one())
 

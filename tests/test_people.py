@@ -14,7 +14,7 @@ from handlers.people import EXPORTED, NOTICE_VERSION
 from storage import erasure, people, rooms
 from storage.announcements import asking, subscribing, writing
 from storage.announcements.ledger import Delivery
-from storage.conversation import Chat
+from storage.chats import Chat
 from storage.engine import open_engine
 from storage.events import places, planning, reminding
 from storage.events.tables import State

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, select, text
 from sqlalchemy.exc import NoResultFound
 from sqlmodel import Session
 
-from storage import conversation, people
-from storage.conversation import chat_table
+from storage import chats, people
+from storage.chats import chat_table
 from storage.engine import Storage
 from storage.erasure import erase
 from storage.linking import merge
@@ -95,7 +95,7 @@ async def test_a_secret_vote_of_somebody_who_is_no_more_is_not_cast(
 
 async def test_an_answer_taken_back_while_its_person_is_linked_counts_no_more(storage: Storage) -> None:
     def ask(connection: Connection) -> tuple[int, int, int, Source]:
-        conversation.open_chat(connection, "memory", "g", private=False, locale="de", account_id=None, now=NOW)
+        chats.open_chat(connection, "memory", "g", private=False, locale="de", account_id=None, now=NOW)
         group = connection.execute(select(chat_table.c.id)).scalar_one()
         kept, gone = sorted(some_people(connection, 2))
         number = asked(connection, kept)

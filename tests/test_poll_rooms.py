@@ -2,8 +2,8 @@
 
 from sqlmodel import Session, select
 
-from storage import conversation
-from storage.conversation import Chat
+from storage import chats
+from storage.chats import Chat
 from storage.people import Role
 from storage.polls import electing, voting
 from storage.polls.tables import PollPlace
@@ -86,7 +86,7 @@ async def test_a_private_chat_that_others_come_into_is_no_place_of_a_poll(lab: C
         poll = voting.rules(connection, 1)
         assert private is not None and poll is not None
         before = electing.may_vote(connection, poll, stranger, Role.PARTICIPANT, private)
-        conversation.open_up(connection, private)
+        chats.open_up(connection, private)
         return before, electing.may_vote(connection, poll, stranger, Role.PARTICIPANT, private)
 
     assert await lab.read(opened) == (True, False)

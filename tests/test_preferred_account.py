@@ -4,7 +4,7 @@ from sqlmodel import Session, select
 
 from storage.announcements import audience
 from storage.announcements.writing import EVERYBODY
-from storage.conversation import Chat
+from storage.chats import Chat
 from storage.people import Account
 from tests.conftest import Community, Resident
 from tests.test_announcements import copies, ledger_of, rests, sent

@@ -15,7 +15,7 @@ from bot.config import Settings
 from bot.router import Duplicate, Router
 from bot.types import Actor, ChatRef, Garbled
 from storage import ideas, reactions
-from storage.conversation import Chat
+from storage.chats import Chat
 from storage.people import Person
 from storage.reactions import Reaction
 from tests.conftest import Community, Resident, running

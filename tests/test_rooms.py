@@ -9,7 +9,8 @@ from sqlmodel import col, select
 from bot.adapters.memory import Chat as MemoryChat
 from bot.types import Actor, ChatRef, Moved
 from storage import outbox, rooms
-from storage.conversation import Chat, Dialog
+from storage.chats import Chat
+from storage.conversation import Dialog
 from storage.engine import migrate
 from storage.ideas import Idea
 from storage.outbox import UNDELIVERABLE, Outbox

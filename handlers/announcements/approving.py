@@ -5,7 +5,7 @@ from bot.turn import Turn
 from bot.types import Choice, Lines, T
 from handlers.announcements import sending
 from handlers.announcements.drafts import changed, facts, on_draft, preview
-from storage import conversation
+from storage import chats
 from storage.announcements import audience, writing
 from storage.announcements.writing import Announcement, Status
 
@@ -39,7 +39,7 @@ def send(turn: Turn, announcement: Announcement, version: str) -> None:
 
 def ask_second(turn: Turn, announcement: Announcement) -> None:
     """Show it in the team's rooms, where another organiser can agree."""
-    rooms = conversation.team_chats(turn.connection)
+    rooms = chats.team_chats(turn.connection)
     if not rooms:
         turn.toast(T("There is no team's room in which somebody could agree. Make one with /team."))
         return

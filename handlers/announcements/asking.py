@@ -6,7 +6,7 @@ from bot.router import Router
 from bot.turn import Turn
 from bot.types import Choice, Formatted, Lines, Message, T, Text, Verbatim
 from handlers.announcements.words import CANCEL
-from storage import conversation
+from storage import chats
 from storage.announcements import asking, ledger, writing
 from storage.announcements.asking import LONGEST_QUESTION, Question
 from storage.announcements.writing import Announcement, NotThere
@@ -97,14 +97,12 @@ def offered(turn: Turn, number: str) -> None:
 
 def pass_on(turn: Turn, question: Question) -> None:
     """Bring a question to the team, and tell who asked it."""
-    rooms = conversation.team_chats(turn.connection)
+    rooms = chats.team_chats(turn.connection)
     if not rooms:  # whoever wrote the announcement is the team, then
         author = writing.find(turn.db, question.announcement_id).author_id
         rooms = [
             chat
-            for chat, _ in conversation.private_chats(
-                turn.connection, [] if author is None else [author], turn.lab.limits
-            )
+            for chat, _ in chats.private_chats(turn.connection, [] if author is None else [author], turn.lab.limits)
         ]
     if not rooms:
         turn.say(T("Nobody of the lab's team can be reached at the moment. Please ask again later."))
@@ -158,7 +156,7 @@ def sign(turn: Turn, number: str) -> None:
 
 def keep_cards_true(turn: Turn, question: Question) -> None:
     """The cards in the team's rooms show a question as it is now."""
-    for room in conversation.team_chats(turn.connection):
+    for room in chats.team_chats(turn.connection):
         turn.edit_copies(f"question:{question.number}", room, card(turn, question))
 
 
@@ -178,7 +176,7 @@ def answer(turn: Turn, text: str, number: str) -> None:
     if not text or len(text) > LONGEST_QUESTION:
         turn.say(T("Please write 1 to {most} characters.", most=LONGEST_QUESTION))
         return
-    chat = conversation.home(turn.connection, question.person_id, turn.lab.limits)
+    chat = chats.home(turn.connection, question.person_id, turn.lab.limits)
     if chat is None:
         turn.say(T("Whoever asked this cannot be reached any more."))
         return

@@ -11,7 +11,7 @@ from handlers.announcements import digests, things
 from handlers.announcements.markdown import formatted
 from handlers.announcements.words import copy, progress, standstill
 from handlers.people import messengers
-from storage import conversation
+from storage import chats
 from storage.announcements import audience, ledger, writing
 from storage.announcements.ledger import (
     DELIVERED,
@@ -289,7 +289,7 @@ def tell(turn: Turn, announcement: Announcement) -> None:
 
     Where choices are typed as numbers the report is said anew: else the number would be for the copy that came since.
     """
-    place = None if announcement.chat_id is None else conversation.place(turn.connection, announcement.chat_id)
+    place = None if announcement.chat_id is None else chats.place(turn.connection, announcement.chat_id)
     limits = None if place is None else turn.lab.limits.get(place.adapter)
     if announcement.chat_id is None or limits is None:
         return

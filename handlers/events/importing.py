@@ -14,7 +14,7 @@ from handlers.events.coming import tell_change
 from handlers.events.organising import follow
 from handlers.events.words import CANCEL, span
 from handlers.events.writing import ONLY_ORGANISERS, go_out
-from storage import conversation, rooms
+from storage import chats, rooms
 from storage.events import importing, moments, planning, reminding
 from storage.events.importing import Entry, Step
 from storage.events.tables import Event, Status
@@ -165,7 +165,7 @@ def _publish(turn: Turn, made: Sequence[Sequence[Event]]) -> None:
     firsts = [events[0] for events in made]
     if firsts:
         planning.tell_of_many(turn.db, firsts, turn.now)
-    hear_all = {*rooms.hearing(turn.connection, [rooms.EVENTS]), *conversation.team_chats(turn.connection)}
+    hear_all = {*rooms.hearing(turn.connection, [rooms.EVENTS]), *chats.team_chats(turn.connection)}
     hear_some = rooms.hearing(turn.connection, sorted({first.topic for first in firsts}))
     for room in sorted(hear_all.union(hear_some)):
         topics = rooms.hears(turn.connection, room)

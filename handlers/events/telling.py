@@ -10,7 +10,7 @@ from bot.types import Choice, Lines, Mentions, Message, N, T, Text
 from handlers.events.coming import feedback_question, fewer_question, refresh, tell_offered
 from handlers.events.importing import lines_of, news_of, views_of
 from handlers.events.words import answers, calendar_file, card, personal, span, subject
-from storage import conversation, outbox, rooms
+from storage import chats, outbox, rooms
 from storage.events import places, planning, reminding
 from storage.events.reminding import Claimed
 from storage.events.tables import Event, Kind, Rsvp, State, Status
@@ -52,7 +52,7 @@ def tell_what_is_due(turn: Turn) -> None:
 def _hears(turn: Turn, chat_id: int, event: Event) -> bool:
     """Whether a room still wants to hear of such events."""
     hearing = rooms.hearing(turn.connection, [rooms.EVENTS, event.topic])
-    return chat_id in hearing or chat_id in conversation.team_chats(turn.connection)
+    return chat_id in hearing or chat_id in chats.team_chats(turn.connection)
 
 
 def _tell(turn: Turn, kind: Kind, event: Event, note: str, those: Sequence[Claimed]) -> None:
@@ -180,7 +180,7 @@ def _deadline(turn: Turn, event: Event) -> None:
         Choice(T("Cancel it and tell everybody"), "event.cancel", (number, planning.Reach.THIS)),
         Choice(T("It takes place all the same"), "event.keep", (number,)),
     )
-    for room in conversation.team_chats(turn.connection):
+    for room in chats.team_chats(turn.connection):
         turn.tell(room, text, *choices)
     if event.author_id is not None:
         turn.notify([event.author_id], text, *choices)

@@ -11,7 +11,7 @@ from bot.types import Choice, Lines, Message, N, Span, T, Text, Verbatim
 from handlers.events.facts import EMPTY, FACTS, Wrong, planned
 from handlers.events.words import ACCESS, CANCEL, TWICE, card, facts, gone, languages
 from handlers.ideas.words import topic_of
-from storage import conversation, ideas, outbox, rooms
+from storage import chats, ideas, outbox, rooms
 from storage.events import moments, planning, reminding
 from storage.events.planning import Plan
 from storage.events.tables import ACCESS as KEYS
@@ -99,7 +99,7 @@ def _begun(title: str) -> dict[str, Any]:
 def _suggest(turn: Turn, poll: Poll, option: str, words: str) -> None:
     """Whoever has asked a poll, and is no organiser, suggests the event to the team; once is enough."""
     number = str(poll.id)
-    team = conversation.team_chats(turn.connection)
+    team = chats.team_chats(turn.connection)
     if turn.person.id != poll.author_id or not team:
         turn.toast(ONLY_ORGANISERS)
         return
@@ -313,7 +313,7 @@ def preview(turn: Turn, draft: dict[str, Any]) -> None:
             N("{n} person can come then, and hears first.", "{n} people can come then, and hear first.", n=asked)
         )
     hearing = rooms.hearing(turn.connection, [rooms.EVENTS, draft["topic"]])
-    team = {*conversation.team_chats(turn.connection)} - {*hearing}
+    team = {*chats.team_chats(turn.connection)} - {*hearing}
     groups = T("the groups that hear of such events ({rooms})", rooms=len(hearing))
     lines.append(
         T("It goes to {groups}, to the team's room, and to all who asked for news.", groups=groups)
@@ -418,7 +418,7 @@ def go_out(turn: Turn, events: Sequence[Event]) -> None:
     number = str(first.number)
     told_at = planning.told_at(first, turn.now)
     hearing = rooms.hearing(turn.connection, [rooms.EVENTS, first.topic])
-    for room in dict.fromkeys([*hearing, *conversation.team_chats(turn.connection)]):
+    for room in dict.fromkeys([*hearing, *chats.team_chats(turn.connection)]):
         if told_at == turn.now:
             turn.tell(room, card(turn, first), bulk=True)
         else:

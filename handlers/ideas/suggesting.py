@@ -12,7 +12,7 @@ from bot.types import Choice, Lines, Said, T, Text, Verbatim
 from handlers.help import menu
 from handlers.ideas.showing import show
 from handlers.ideas.words import CANCEL, is_the_labs, number_of, team_card, topic_of
-from storage import conversation, ideas, people
+from storage import chats, ideas, people
 from storage.announcements import ledger
 from storage.ideas import LONGEST_TEXT, LONGEST_TITLE
 from storage.people import NameUnfit, Person, proper_name
@@ -276,7 +276,7 @@ def send(turn: Turn, seen: str) -> None:
         Choice(T("Change"), "idea.edit", (str(idea.id),)),
         Choice(T("Withdraw"), "idea.withdraw", (str(idea.id),)),
     )
-    for room in conversation.team_chats(turn.connection):
+    for room in chats.team_chats(turn.connection):
         turn.tell(room, team_card(turn, ideas.card(turn.db, number_of(idea), None)))
 
 

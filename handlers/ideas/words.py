@@ -2,7 +2,7 @@
 
 from bot.turn import Turn
 from bot.types import Choice, Lines, Message, N, T, Text, Verbatim
-from storage import conversation, ideas
+from storage import chats, ideas
 from storage.ideas import Card, Idea, Status
 from storage.people import handle_of
 
@@ -97,7 +97,7 @@ def team_card(turn: Turn, card: Card) -> Message:
 def tell_team(turn: Turn, idea: Idea) -> None:
     """Keep the cards in the team's rooms true."""
     message = team_card(turn, ideas.signed(turn.db, idea))
-    for room in conversation.team_chats(turn.connection):
+    for room in chats.team_chats(turn.connection):
         turn.edit_copies(f"idea:{idea.id}", room, message)
 
 
@@ -107,7 +107,7 @@ def author_has_left(turn: Turn, number: str) -> None:
     if idea is not None:
         tell_team(turn, idea)
         return
-    for room in conversation.team_chats(turn.connection):
+    for room in chats.team_chats(turn.connection):
         turn.edit_copies(f"idea:{number}", room, T("#{number} is withdrawn.", number=number))
 
 

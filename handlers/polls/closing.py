@@ -22,7 +22,7 @@ from handlers.polls.words import (
     number_of,
     turnout,
 )
-from storage import conversation, outbox
+from storage import chats, conversation, outbox
 from storage.polls import asking, electing, mirroring, voting
 from storage.polls.tables import LONGEST_OUTCOME, Poll, Secrecy, Status
 from storage.polls.voting import Rules
@@ -89,8 +89,8 @@ def close_now(turn: Turn, number: int) -> bool:
         ),
     )
     if poll.author_id is None:
-        turn.tell_all(conversation.team_chats(turn.connection), what_now)
-    elif any(conversation.private_chats(turn.connection, [poll.author_id], turn.lab.limits)):
+        turn.tell_all(chats.team_chats(turn.connection), what_now)
+    elif any(chats.private_chats(turn.connection, [poll.author_id], turn.lab.limits)):
         why = objections(turn, number)
         turn.notify(
             [poll.author_id], what_now if why is None else replace(what_now, text=Lines([why, what_now.text], "\n\n"))

@@ -8,7 +8,7 @@ from bot.types import Choice, Message, Retracted, T, Text, Verbatim, Voted
 from handlers.polls.closing import close_if_all_have_voted
 from handlers.polls.words import mirrored
 from storage import outbox
-from storage.conversation import Chat
+from storage.chats import Chat
 from storage.polls import asking, electing, mirroring, voting
 from storage.polls.counting import Kind
 from storage.polls.mirroring import Source

@@ -6,7 +6,7 @@ from bot.types import Choice, T, Text
 from handlers.polls import reading
 from handlers.polls.voting import votable
 from handlers.polls.words import CANCEL, may_decide
-from storage import conversation
+from storage import chats
 from storage.polls import asking
 from storage.polls.asking import CannotAdd
 from storage.polls.tables import LONGEST_OPTION, Proposal
@@ -51,7 +51,7 @@ def take_proposal(turn: Turn, text: str) -> None:
         Choice(T("No"), "poll.decline", (str(proposal.id),)),
     )
     if found.author_id is None:
-        turn.tell_all(conversation.team_chats(turn.connection), asked, *decision)
+        turn.tell_all(chats.team_chats(turn.connection), asked, *decision)
     else:
         turn.notify([found.author_id], asked, *decision)
 

@@ -19,7 +19,8 @@ from storage.announcements.writing import (
     TOPIC,
     Announcement,
 )
-from storage.conversation import chat_table, home_of, insert_or_nothing
+from storage.chats import chat_table, home_of
+from storage.engine import insert_or_nothing
 from storage.events.tables import Rsvp
 from storage.ideas import Support
 from storage.people import Person

@@ -27,7 +27,8 @@ from sqlmodel import Field, Session, SQLModel, col
 
 from storage.announcements.subscribing import QuietHours, Subscription
 from storage.announcements.writing import Announcement, Status
-from storage.conversation import chat_table, home_of, partial, table_of
+from storage.chats import chat_table, home_of
+from storage.engine import partial, table_of
 from storage.outbox import DELIVERED as ARRIVED
 from storage.outbox import PENDING, UNSURE, outbox_table
 from storage.people import Person

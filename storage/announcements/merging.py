@@ -7,7 +7,7 @@ from sqlalchemy import Connection, delete, func, select, update
 from storage.announcements.ledger import HELD, WAITING, WITHDRAWN, delivery_table
 from storage.announcements.subscribing import QuietHours
 from storage.announcements.writing import announcement_table
-from storage.conversation import table_of
+from storage.engine import table_of
 
 
 def announcements(connection: Connection, gone: int, kept: int, _now: datetime) -> int:

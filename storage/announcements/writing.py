@@ -8,7 +8,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Index, delete, func, update
 from sqlmodel import Field, Session, SQLModel, col, select
 
-from storage.conversation import partial, table_of
+from storage.engine import partial, table_of
 
 EVERYBODY, ROOMS, TOPIC, GROUP, SUPPORTERS = "everybody", "rooms", "topic", "group", "supporters"
 PARTICIPANTS_OF = "participants"

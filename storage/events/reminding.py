@@ -8,7 +8,8 @@ from sqlalchemy import Connection, bindparam, case, delete, exists, func, insert
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
-from storage.conversation import Chat, table_of
+from storage.chats import Chat
+from storage.engine import table_of
 from storage.events.moments import after_night, minutes_of, remind_at
 from storage.events.tables import AHEADS, Attendee, Event, Kind, Outcome, Reminder, Rsvp, State, Status
 from storage.people import Account, Person

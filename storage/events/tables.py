@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Index
 from sqlmodel import Field, SQLModel
 
-from storage.conversation import partial
+from storage.engine import partial
 
 LONGEST_TITLE = 120
 LONGEST_TEXT = 1500

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, delete, insert, or_, select, text, update
 from sqlmodel import Session, col
 from sqlmodel import select as select_models
 
-from storage.conversation import chat_table, insert_or_nothing
+from storage.chats import chat_table
+from storage.engine import insert_or_nothing
 from storage.people import Role
 from storage.polls import due, electing, voting
 from storage.polls.counting import Kind

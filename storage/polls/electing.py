@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from storage.conversation import table_of
+from storage.engine import table_of
 from storage.people import Person, Role
 from storage.polls.tables import Audience, elector_table, place_table, poll_table
 from storage.polls.voting import RULES, Rules, have_voted, own, read_rules

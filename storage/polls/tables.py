@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Index, UniqueConstraint, false
 from sqlmodel import Field, SQLModel
 
-from storage.conversation import partial, table_of
+from storage.engine import partial, table_of
 
 MOST_OPTIONS = 20
 LONGEST_OPTION = 80

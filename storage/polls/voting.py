@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Select, and_, bindparam, delete, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from storage.conversation import table_of
-from storage.engine import overwrite_deleted
+from storage.engine import overwrite_deleted, table_of
 from storage.people import Person
 from storage.polls.counting import IF_NEED_BE, YES, Content, Kind, count, is_valid, tally, weights
 from storage.polls.tables import (

@@ -14,7 +14,8 @@ from bot.clock import Time
 from bot.config import Settings
 from bot.port import Adapter, Rendered, RetryLater, Sent
 from bot.types import Batch, ChatRef, Unreadable, Update
-from storage.conversation import Chat, Cursor, Received
+from storage.chats import Chat
+from storage.conversation import Cursor, Received
 from tests.adapters.matrix_people import Line as Event
 from tests.adapters.matrix_people import People, Resident
 from tests.adapters.stage import SETTLES, Hurried, Line, Someone, Stage

@@ -15,7 +15,7 @@ from bot.adapters.telegram.webhook import secret_for
 from bot.config import Settings
 from bot.types import ChatRef
 from storage import ideas, rooms
-from storage.conversation import Chat
+from storage.chats import Chat
 from storage.events import places, planning, reminding
 from storage.events.planning import Plan
 from storage.events.tables import Kind, State

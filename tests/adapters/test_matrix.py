@@ -20,7 +20,8 @@ from bot.config import Settings
 from bot.port import Adapter, Rendered, Undeliverable, Upload
 from bot.types import ChatRef, Edited, Said
 from storage import ideas
-from storage.conversation import Chat, Cursor
+from storage.chats import Chat
+from storage.conversation import Cursor
 from storage.people import Person
 from storage.reactions import Reaction
 from tests.adapters.matrix_people import People, Resident

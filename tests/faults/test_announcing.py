@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlmodel import Session, select
 
-from storage import conversation, people
+from storage import chats, people
 from storage.announcements import ledger
 from storage.announcements.writing import Announcement, Status
 from storage.engine import open_engine
@@ -33,7 +33,7 @@ def settle_in(folder: Path, server: TelegramServer) -> tuple[int, str]:
             user.started = True
             server.private(user)
             account = people.arrive(connection, "telegram", str(user.id), now)
-            conversation.open_chat(
+            chats.open_chat(
                 connection, "telegram", str(user.id), private=True, locale="en", account_id=account, now=now
             )
         code = people.invite(session, Role.ORGANISER, now)

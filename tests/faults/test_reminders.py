@@ -11,7 +11,7 @@ from typing import NamedTuple
 from sqlalchemy import insert
 from sqlmodel import Session, select
 
-from storage.conversation import Chat
+from storage.chats import Chat
 from storage.events import planning
 from storage.events.planning import Plan
 from storage.events.tables import Kind, Reminder, Rsvp, State
