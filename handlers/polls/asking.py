@@ -7,18 +7,8 @@ from bot.router import Router
 from bot.turn import Turn
 from bot.types import Choice, T
 from handlers.polls import reading
-from handlers.polls.drafting import (
-    TEMPLATES,
-    ask_closing,
-    ask_places,
-    begin,
-    called,
-    drafted,
-    fingerprint,
-    in_preview,
-    preview,
-    trouble,
-)
+from handlers.polls.changing import ask_closing, ask_places, in_preview
+from handlers.polls.drafting import TEMPLATES, begin, called, drafted, fingerprint, preview, trouble
 from handlers.polls.mirroring import mirror
 from handlers.polls.opening import show
 from handlers.polls.reading import Unclear
