@@ -204,6 +204,12 @@ def test_a_leading_mention_addresses_the_bot_and_is_no_part_of_the_text() -> Non
     assert (update.mentioned, update.text, update.title) == (True, "was steht an?", "Nordmarkt")
 
 
+def test_what_is_marked_behind_a_leading_mention_is_marked_where_it_stands() -> None:
+    marks = [entity("mention", 0, 16), entity("bold", 22, 5)]
+    update = said(message("@Labbot_Test_Bot, was steht an?", GROUP, entities=marks))
+    assert (update.text, update.marked) == ("was steht an?", "was <b>steht</b> an?")
+
+
 def test_a_mention_after_an_emoji_is_found_by_its_utf_16_offset() -> None:
     text = "🌳🌳 @labbot_test_bot"
     update = said(message(text, GROUP, entities=[entity("mention", 5, 16)]))

@@ -24,7 +24,7 @@ def typed(text: str, entities: Iterable[telegram.MessageEntity], begin: int = 0)
     marks = [entity for entity in entities if entity.type in KEPT and _is_place(entity)]
     if not marks:
         return ""
-    units = text.encode("utf-16-le", "surrogatepass")
+    units = in_units(text)
     opening: dict[int, str] = {}
     closing: dict[int, str] = {}
     used = 0
@@ -39,7 +39,7 @@ def typed(text: str, entities: Iterable[telegram.MessageEntity], begin: int = 0)
         return ""
     places = sorted({begin, *opening, *closing, len(units) // 2})
     words = [
-        closing.get(start, "") + opening.get(start, "") + _between(units, start, end)
+        closing.get(start, "") + opening.get(start, "") + between(units, start, end)
         for start, end in zip(places, [*places[1:], places[-1]], strict=True)
     ]
     return "".join(words)
@@ -55,7 +55,7 @@ def _marks(units: bytes, entity: telegram.MessageEntity, begin: int) -> Iterator
     start, end = max(begin, entity.offset), entity.offset + entity.length
     if end <= start:
         return
-    covered = _between(units, start, end)
+    covered = between(units, start, end)
     if entity.type == "pre":
         fence = _longer_than(covered, "```")
         yield start, end, f"\n{fence}\n", f"\n{fence}\n"
@@ -70,7 +70,7 @@ def _marks(units: bytes, entity: telegram.MessageEntity, begin: int) -> Iterator
         tag = TAGS.get(entity.type, "a")
         before = f'<a href="{entity.url}">' if tag == "a" else f"<{tag}>"
         for first, last in _lines(covered, start):
-            line = _between(units, first, last)
+            line = between(units, first, last)
             if line.strip():
                 indent, rest = len(line) - len(line.lstrip()), len(line) - len(line.rstrip())
                 yield first + indent, last - rest, before, f"</{tag}>"
@@ -90,9 +90,15 @@ def _longer_than(covered: str, fence: str) -> str:
     return "`" * max(len(fence), longest + 1 if longest else 0)
 
 
-def _between(units: bytes, start: int, end: int) -> str:
-    return units[2 * start : 2 * end].decode("utf-16-le", "replace")
+def in_units(text: str) -> bytes:
+    """The text in UTF-16, two bytes a unit: what the offsets of entities count."""
+    return text.encode("utf-16-le", "surrogatepass")
+
+
+def between(units: bytes, start: int, end: int | None = None) -> str:
+    """The words from one unit to another, or to the end."""
+    return units[2 * start : None if end is None else 2 * end].decode("utf-16-le", "replace")
 
 
 def _width(text: str) -> int:
-    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+    return len(in_units(text)) // 2

@@ -8,10 +8,13 @@ from typing import Any
 
 import telegram
 
-from bot.adapters.telegram.formatting import typed
+from bot.adapters.telegram.formatting import between, in_units, typed
 from bot.types import Actor, ChatRef, Edited, File, Joined, Left, MessageRef, Moved, Pressed, Said, Update
 
 ADAPTER = "telegram"
+
+ADDRESSED = " \n\t,:"
+"""What stands between the bot's name and what is said to it."""
 
 ANONYMOUS = frozenset({1087968824, 136817688, 777000})
 """Accounts Telegram writes in place of a person: anonymous administrators, channels, forwarded channel posts."""
@@ -211,13 +214,13 @@ def _reply_to(message: telegram.Message, chat: ChatRef) -> MessageRef | None:
 def _words(message: telegram.Message, me: Account, private: bool) -> Words | None:
     """What the message says; ``None`` when it is a command for another bot."""
     text, entities = _written(message)
-    mentioned = False
+    begin, mentioned = 0, False
     for entity in entities:
         if entity.type == "bot_command" and entity.offset == 0:
             name, _, owner = _cut(text, entity)[1:].partition("@")
             if owner and owner.lower() != me.username.lower():
                 return None
-            rest = clean(_after(text, entity)).strip()
+            rest = clean(between(in_units(text), entity.length)).strip()
             marked = clean(typed(text, entities, entity.length)).strip()
             return Words(rest, clean(name.lower()), bool(owner) and not private, marked)
     if not private:
@@ -225,9 +228,11 @@ def _words(message: telegram.Message, me: Account, private: bool) -> Words | Non
             if _names(entity, text, me):
                 mentioned = True
                 if entity.offset == 0:
-                    text = _after(text, entity).lstrip(" \n\t,:")
+                    begin = entity.length
                 break
-    return Words(clean(text), mentioned=mentioned, marked=clean(typed(text, entities)))
+    words = text if begin == 0 else between(in_units(text), begin).lstrip(ADDRESSED)
+    marked = typed(text, entities, begin)
+    return Words(clean(words), mentioned=mentioned, marked=clean(marked if begin == 0 else marked.lstrip(ADDRESSED)))
 
 
 def _names(entity: telegram.MessageEntity, text: str, me: Account) -> bool:
@@ -238,13 +243,7 @@ def _names(entity: telegram.MessageEntity, text: str, me: Account) -> bool:
 
 def _cut(text: str, entity: telegram.MessageEntity) -> str:
     """The part of the text an entity covers; offsets count UTF-16 units."""
-    units = text.encode("utf-16-le", "surrogatepass")
-    return units[2 * entity.offset : 2 * (entity.offset + entity.length)].decode("utf-16-le", "replace")
-
-
-def _after(text: str, entity: telegram.MessageEntity) -> str:
-    units = text.encode("utf-16-le", "surrogatepass")
-    return units[2 * (entity.offset + entity.length) :].decode("utf-16-le", "replace")
+    return between(in_units(text), entity.offset, entity.offset + entity.length)
 
 
 def clean(text: str) -> str:
