@@ -126,13 +126,14 @@ def go_on(turn: Turn, announcement: Announcement) -> None:
 
 def rest(turn: Turn, announcement: Announcement, until: datetime) -> None:
     """Nothing is to be done before then: from then on counts how fast it is, and whether it gets on."""
-    announcement.step_at = announcement.begun_at = announcement.moved_at = until
-    announcement.begun_from = seen_to(turn, announcement)
+    announcement.step_at = until
+    count_from(turn, announcement, until)
 
 
-def seen_to(turn: Turn, announcement: Announcement) -> int:
-    """How many copies are what the announcement says now, or will never be."""
-    return announcement.recipients - ledger.left(turn.db, announcement)
+def count_from(turn: Turn, announcement: Announcement, moment: datetime) -> None:
+    """How fast it is, and whether it gets on, counts from then on."""
+    announcement.begun_at = announcement.moved_at = moment
+    announcement.begun_from = announcement.recipients - ledger.left(turn.db, announcement)
 
 
 def hand_over(turn: Turn, announcement: Announcement, adapter: str, copies: list[Copy]) -> None:
@@ -233,8 +234,8 @@ def decide(turn: Turn, announcement: Announcement, one: Copy) -> tuple[str, date
 def stood_still(turn: Turn, announcement: Announcement, since: datetime) -> None:
     """Nothing could be done for a while, whoever was to blame: now that it is over, say so, and remember it."""
     announcement.stood_from, announcement.stood_until = since, turn.now
-    announcement.begun_at = announcement.moved_at = turn.now
-    announcement.begun_from, announcement.stalled = seen_to(turn, announcement), False
+    announcement.stalled = False
+    count_from(turn, announcement, turn.now)
     if announcement.chat_id is not None:
         turn.tell(
             announcement.chat_id,
@@ -367,8 +368,8 @@ def resume(turn: Turn, number: str) -> None:
         turn.toast(T("It is not paused."))
         return
     announcement.paused = False
-    announcement.step_at = announcement.begun_at = announcement.moved_at = turn.now
-    announcement.begun_from = seen_to(turn, announcement)
+    announcement.step_at = turn.now
+    count_from(turn, announcement, turn.now)
     _changed(turn, announcement, T("It goes on."))
 
 

@@ -14,7 +14,7 @@ from storage.events import listing, places
 from storage.events.tables import Event, State
 from storage.events.tables import Status as EventStatus
 from storage.polls import asking
-from storage.polls.tables import Audience
+from storage.polls.tables import Audience, Poll
 from storage.polls.tables import Status as PollStatus
 
 IDEA, POLL, EVENT = "idea", "poll", "event"
@@ -80,11 +80,11 @@ def _poll(turn: Turn, number: int, room: bool) -> Thing | None:
 
 def refusal(turn: Turn, attached: str) -> Text | None:
     """Why ``find`` does not find what is there."""
-    kind, _, which = attached.partition(":")
-    poll = asking.find(turn.db, int(which)) if kind == POLL and which.isdecimal() and len(which) < 10 else None
+    poll = poll_in(turn, attached)
     if poll is not None and poll.status == PollStatus.OPEN:
         return T(
-            "Poll #{number} is only for the rooms where it stands, so it cannot go along. Which one?", number=which
+            "Poll #{number} is only for the rooms where it stands, so it cannot go along. Which one?",
+            number=str(poll.id),
         )
     return None
 
@@ -106,6 +106,23 @@ def _event(turn: Turn, number: int) -> Thing | None:
     return Thing(title, Lines(lines), choices, said)
 
 
+def poll_in(turn: Turn, attached: str | None) -> Poll | None:
+    """The poll that goes along, whatever has become of it."""
+    number = _number_in(attached, POLL)
+    return None if number is None else asking.find(turn.db, number)
+
+
+def event_in(turn: Turn, attached: str | None) -> Event | None:
+    """The event that goes along, whatever has become of it."""
+    number = _number_in(attached, EVENT)
+    return None if number is None else turn.db.get(Event, number)
+
+
+def _number_in(attached: str | None, wanted: str) -> int | None:
+    kind, _, which = (attached or "").partition(":")
+    return int(which) if kind == wanted and which.isdecimal() and len(which) < 10 else None
+
+
 def moment(at: datetime | None) -> str:
     """A time as a fact: the same in whatever zone it is told."""
     return "" if at is None else at.astimezone(UTC).isoformat()
@@ -113,16 +130,13 @@ def moment(at: datetime | None) -> str:
 
 def over(turn: Turn, attached: str | None) -> Text | None:
     """What stands in place of a thing that is over before its time, or is no longer open; ``None`` for nothing."""
-    kind, _, which = (attached or "").partition(":")
-    event = turn.db.get(Event, int(which)) if kind == EVENT else None
+    event, poll = event_in(turn, attached), poll_in(turn, attached)
     if event is not None and event.status == EventStatus.CANCELLED:
-        return Lines(
-            [T("<b>#{number} {title}</b>", number=which, title=event.title), T("<b>This event is cancelled.</b>")]
-        )
-    poll = asking.find(turn.db, int(which)) if kind == POLL else None
+        title = T("<b>#{number} {title}</b>", number=str(event.id), title=event.title)
+        return Lines([title, T("<b>This event is cancelled.</b>")])
     if poll is not None and poll.status == PollStatus.CLOSED:
-        closed = T("Poll #{number} is closed.", number=which)
-        return Lines([T("<b>#{number} {question}</b>", number=which, question=poll.question), closed])
+        question = T("<b>#{number} {question}</b>", number=str(poll.id), question=poll.question)
+        return Lines([question, T("Poll #{number} is closed.", number=str(poll.id))])
     return None
 
 
@@ -134,11 +148,9 @@ def as_it_is(turn: Turn, attached: str) -> Text:
 
 def changed(turn: Turn, attached: str, said: str) -> bool:
     """Whether copies that said this of it are wrong now; that it has run its course as they said makes them not."""
-    kind, _, which = attached.partition(":")
-    event = turn.db.get(Event, int(which)) if kind == EVENT else None
+    event, poll = event_in(turn, attached), poll_in(turn, attached)
     if event is not None and event.status == EventStatus.PUBLISHED and event.ends_at <= turn.now:
         return False
-    poll = asking.find(turn.db, int(which)) if kind == POLL else None
     if poll is not None and poll.closes_at is not None and poll.closes_at <= turn.now:
         return False
     return says(turn, attached) != said
@@ -174,8 +186,7 @@ def width_of(turn: Turn, attached: str | None) -> int:
 
 def limits_of(turn: Turn, attached: str | None) -> list[Text]:
     """What whoever writes shall know before sending: not every reader may vote in it."""
-    kind, _, which = (attached or "").partition(":")
-    poll = asking.find(turn.db, int(which)) if kind == POLL and which.isdecimal() else None
+    poll = poll_in(turn, attached)
     if poll is None or poll.audience not in IN_GROUPS:
         return []
-    return [T("Poll #{number} is only for people in its groups. The others cannot vote.", number=which)]
+    return [T("Poll #{number} is only for people in its groups. The others cannot vote.", number=str(poll.id))]

@@ -24,6 +24,7 @@ DAYS = {
     }.items()
     for day in days.split()
 }
+GERMAN_DAYS = "montag|dienstag|mittwoch|donnerstag|freitag|samstag|sonnabend|sonntag"
 CODES = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 
 _NAMES = "|".join(sorted(DAYS, key=len, reverse=True))

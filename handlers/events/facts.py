@@ -157,15 +157,15 @@ def _text(_turn: Turn, words: str) -> Mapping[str, Any]:
 MOST_LANGUAGES = 6
 """In how many languages an event can be."""
 
-MANY = T("Please write a number from 1 to {most}, or 0: everybody can come. /cancel leaves it.")
-FEWEST = T("Please write a number from 1 to {most}, or 0: it always takes place. /cancel leaves it.")
+MANY = T("Please write a number from 1 to {most}, or 0: everybody can come. /cancel leaves it.", most=MOST_PLACES)
+FEWEST = T("Please write a number from 1 to {most}, or 0: it always takes place. /cancel leaves it.", most=MOST_PLACES)
 
 
-def _number(key: str, complaint: str) -> Callable[[Turn, str], Mapping[str, Any]]:
+def _number(key: str, complaint: Text) -> Callable[[Turn, str], Mapping[str, Any]]:
     def take(_turn: Turn, words: str) -> Mapping[str, Any]:
         found = re.fullmatch(r"[^\d\-−–]{0,20}?(\d{1,7})\s*[^\d]{0,20}", words)
         if found is None or not 0 <= int(found[1]) <= MOST_PLACES:
-            raise Wrong(T(complaint, most=MOST_PLACES))
+            raise Wrong(complaint)
         return {key: int(found[1]) or None}
 
     return take
@@ -208,11 +208,11 @@ FACTS: dict[str, Fact] = {
     "text": Fact(T("Text"), T("What happens there? Write for people who are new."), _text, optional=True),
     "capacity": Fact(
         T("Number of places"), T("How many places are there? 0 means that everybody can come."),
-        _number("capacity", MANY.msgid), optional=True, counts=True,
+        _number("capacity", MANY), optional=True, counts=True,
     ),
     "least": Fact(
         T("Smallest number"), T("How many must come at least, so that it takes place? 0 means that it always does."),
-        _number("least", FEWEST.msgid), optional=True, counts=True,
+        _number("least", FEWEST), optional=True, counts=True,
     ),
     "closes_at": Fact(T("Deadline"), T("Until when can people say that they come?"), _deadline, optional=True),
     "locale": Fact(T("Language"), T("In which language is it? For example: English, Turkish"), _languages),

@@ -4,6 +4,8 @@ import re
 from datetime import timedelta
 from enum import Enum
 
+from handlers.events.days import GERMAN_DAYS
+
 _SPELLED = (
     "eins one|zwei two|drei three|vier four|fünf five|sechs six|sieben seven|acht eight|neun nine|zehn ten|"
     "elf eleven|zwölf twelve|dreizehn|vierzehn|fünfzehn fifteen|sechzehn|siebzehn|achtzehn|neunzehn|zwanzig twenty"
@@ -26,10 +28,7 @@ _LENGTHS = (
     (re.compile(r"\b(two|three|four|five|six|\d)\s+and\s+a\s+half\s+hours"), r"\1,5 hours"),
 )
 
-_WEEKDAYS = (
-    "montag|dienstag|mittwoch|donnerstag|freitag|samstag|sonnabend|sonntag|"
-    "monday|tuesday|wednesday|thursday|friday|saturday|sunday"
-)
+_WEEKDAYS = f"{GERMAN_DAYS}|monday|tuesday|wednesday|thursday|friday|saturday|sunday"
 _OF_A_DAY = "morgen|vormittag|nachmittag|mittag|abend|nacht|früh"
 _TOGETHER = re.compile(rf"\b({_WEEKDAYS}|heute|gestern)({_OF_A_DAY})(s?)\b")
 _ITS_MORNING = re.compile(rf"\b({_WEEKDAYS}|heute)\s+(?:früh\s*)?morgen\b|\bam\s+(?:frühen\s+)?morgen\b")

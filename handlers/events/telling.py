@@ -1,6 +1,7 @@
 """Telling: what is due is said, a batch at a time; what would be of no use any more is noted as expired."""
 
 from collections.abc import Sequence
+from functools import cache, partial
 
 from sqlmodel import Session, col, select
 
@@ -35,9 +36,10 @@ def tell_what_is_due(turn: Turn) -> None:
     claimed = reminding.claim(turn.db, turn.now, BATCH)
     expired: list[Claimed] = []
     together: dict[tuple[Kind, int, str], list[Claimed]] = {}
+    hearing = cache(partial(_hearing, turn))
     for each in claimed:
         useful = each.kind not in (Kind.REMIND, Kind.FEEDBACK) or reminding.is_useful(each, turn.now)
-        hears = each.chat_id is None or each.kind == Kind.NEWS or _hears(turn, each.chat_id, each.event)
+        hears = each.chat_id is None or each.kind == Kind.NEWS or each.chat_id in hearing(each.event.topic)
         if not useful or not hears:
             expired.append(each)
         elif each.person_id is not None and each.kind != Kind.HOLD:
@@ -49,10 +51,9 @@ def tell_what_is_due(turn: Turn) -> None:
     reminding.expire(turn.db, expired)
 
 
-def _hears(turn: Turn, chat_id: int, event: Event) -> bool:
-    """Whether a room still wants to hear of such events."""
-    hearing = rooms.hearing(turn.connection, [rooms.EVENTS, event.topic])
-    return chat_id in hearing or chat_id in chats.team_chats(turn.connection)
+def _hearing(turn: Turn, topic: str) -> set[int]:
+    """The rooms that want to hear of such events now."""
+    return {*rooms.hearing(turn.connection, [rooms.EVENTS, topic]), *chats.team_chats(turn.connection)}
 
 
 def _tell(turn: Turn, kind: Kind, event: Event, note: str, those: Sequence[Claimed]) -> None:

@@ -18,6 +18,7 @@ from handlers.events.days import (
     DAYS,
     FILLERS,
     FURTHEST,
+    GERMAN_DAYS,
     MONTH_NAME,
     TooFar,
     Unclear,
@@ -57,7 +58,7 @@ _NUMBER = rf"(?P<number>{'|'.join(NUMBERS)})"
 _ORDINAL = rf"(?P<number>{'|'.join(re.escape(word) for word in sorted(ORDINALS, key=len, reverse=True))})"
 _MONTH = r"(?:\s+(?:im|des|jeden|in\s+the|of\s+the|of\s+each|each|every)\s+(?:monats?|month))"
 _EVERY = r"(?:jede[nrs]?|every|each)"
-_DAILY = r"(?:montag|dienstag|mittwoch|donnerstag|freitag|samstag|sonnabend|sonntag)s\b"
+_DAILY = rf"(?:{GERMAN_DAYS})s\b"
 _CLOCK = r"(?P<{0}h>\d{{1,2}})(?:[:.](?P<{0}m>\d{{2}}))?\s*(?P<{0}u>uhr|h\b|a\.?m\.?|p\.?m\.?)?"
 _TO = r"\s*(?:-|bis|to|until|till)\s*"
 

@@ -33,9 +33,6 @@ BAR = 10
 LONGEST_CARD = 3900
 """In UTF-16 code units: a longer card leaves out the names, so that it fits into one message and can be edited."""
 
-LONGEST_NOTE = 150
-"""In UTF-16 code units: what takes more is said in numbers, since a note that pops up holds 200."""
-
 KINDS: Mapping[Kind, Text] = {
     Kind.SINGLE: T("One choice"),
     Kind.SEVERAL: T("Several choices"),
